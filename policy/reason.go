@@ -32,8 +32,8 @@ const (
 	UpstreamTimeout     Reason = "upstream_timeout"     // it did not answer in time
 	ResponseInvalid     Reason = "response_invalid"     // the target's answer cannot be passed on
 	Overloaded          Reason = "overloaded"           // a limit of this instance is reached, by whomever
-	ByteLimit           Reason = "byte_limit"           // a request or its answer has more bytes than its rule allows
-	StepLimit           Reason = "step_limit"           // the step has or asks for more than one step may
+	ByteLimit           Reason = "byte_limit"           // a request or its response has more bytes than its rule allows
+	StepLimit           Reason = "step_limit"           // the step has or requests more than one step may
 	RepositoryLimit     Reason = "repository_limit"     // its repository's steps together do
 	InstanceLimit       Reason = "instance_limit"       // all steps together do
 	ShuttingDown        Reason = "shutting_down"        // this instance admits nothing new

@@ -8,7 +8,7 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// excepted is a policy whose organization and whose repository ask for exceptions,
+// excepted is a policy whose organization and whose repository look up exceptions,
 // and one more rule that reads them in another way.
 const excepted = `-- egress/e.rego --
 package sallyport.egress

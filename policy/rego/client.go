@@ -136,8 +136,8 @@ func unitMessage(kind byte, key uint64, u *unit, r unitRequest) []byte {
 	return append([]byte{kind}, text...)
 }
 
-// call sends a request about a unit and decodes the reply into answer.
-func (c *client) call(ctx context.Context, kind byte, key uint64, u *unit, r unitRequest, options worker.Call, answer any) error {
+// call sends a request about a unit and decodes the reply into result.
+func (c *client) call(ctx context.Context, kind byte, key uint64, u *unit, r unitRequest, options worker.Call, result any) error {
 	options.Request = unitMessage(kind, key, u, r)
 	options.MaxReply = maxReply
 	if kind != requestCompile { // a client may wait for that
@@ -151,7 +151,7 @@ func (c *client) call(ctx context.Context, kind byte, key uint64, u *unit, r uni
 	if err != nil {
 		return err
 	}
-	return readStrictly(reply, answer)
+	return readStrictly(reply, result)
 }
 
 // checkClass is the urgency of the checks and tests of a unit: repositories do not delay

@@ -15,15 +15,15 @@ import (
 // then the allows that they override; for an allow its allows and then, if a repository's
 // is among them, the delegates; in report mode the reports last. Rule is the first of
 // them. If only report mode allows the request, Rule is a report.
-func combine(organization, repository results, q *question) policy.Decision {
+func combine(organization, repository results, in *evalInput) policy.Decision {
 	denies := slices.Concat(organization[setDeny], repository[setDeny])
 	delegates := organization[setDelegate]
 	reports := organization[setReport]
 
-	allows := counting(organization[setAllow], q)
+	allows := counting(organization[setAllow], in)
 	delegated := false
 	if len(delegates) > 0 {
-		own := counting(repository[setAllow], q)
+		own := counting(repository[setAllow], in)
 		delegated = len(own) > 0
 		allows = append(allows, own...)
 	}
@@ -63,16 +63,16 @@ func combine(organization, repository results, q *question) policy.Decision {
 	return d
 }
 
-// counting returns the allows that count for a question: not expired, and for an IP
+// counting returns the allows that count for an input: not expired, and for an IP
 // literal only with allow_ip_literal: true.
-func counting(allows []entry, q *question) []entry {
+func counting(allows []entry, in *evalInput) []entry {
 	var count []entry
 	for _, e := range allows {
-		q.expiring = q.expiring || !e.expires.IsZero()
-		if !e.expires.IsZero() && !q.time.Before(e.expires) {
+		in.timeDependent = in.timeDependent || !e.expires.IsZero()
+		if !e.expires.IsZero() && !in.time.Before(e.expires) {
 			continue
 		}
-		if q.address && !e.address {
+		if in.address && !e.address {
 			continue
 		}
 		count = append(count, e)

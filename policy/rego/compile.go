@@ -72,8 +72,8 @@ func (l *loader) compileUnit(u *unit) (*program, error) {
 	if err != nil {
 		return nil, err
 	}
-	// It was done when the set was loaded, for a program that is gone; an error
-	// comes up again when the repository asks.
+	// The set was warmed up when it was loaded, with a program that was evicted since. An
+	// error recurs with the next request of the repository.
 	_ = p.warmUp(nil)
 	return p, nil
 }

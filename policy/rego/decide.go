@@ -23,15 +23,15 @@ func (s *Set) Decide(ctx context.Context, request *policy.Request) (policy.Decis
 }
 
 func (s *Set) decide(ctx context.Context, request *policy.Request) (policy.Decision, error) {
-	q, err := s.questionOf(request)
+	in, err := s.inputOf(request)
 	if err != nil {
 		return denied(nil), err
 	}
-	return s.answer(ctx, q)
+	return s.evaluate(ctx, in)
 }
 
-// questionOf makes the canonical input of a request.
-func (s *Set) questionOf(request *policy.Request) (*question, error) {
+// inputOf makes the canonical input of a request.
+func (s *Set) inputOf(request *policy.Request) (*evalInput, error) {
 	if request == nil || request.Principal == nil {
 		return nil, errors.New("policy: the request has no principal")
 	}
@@ -43,74 +43,74 @@ func (s *Set) questionOf(request *policy.Request) (*question, error) {
 	if lazy.err != nil {
 		return nil, fmt.Errorf("policy: %w", lazy.err)
 	}
-	return newQuestion(request, lazy.part), nil
+	return newEvalInput(request, lazy.part), nil
 }
 
 // Replay evaluates the policy for a recorded input, the Input of an earlier decision, at
 // that decision's time. It returns what [Set.Decide] returns.
 func (s *Set) Replay(ctx context.Context, input []byte) (policy.Decision, error) {
 	start := time.Now()
-	q, err := recordedQuestion(input, s.loader.options.Names)
+	in, err := recordedInput(input, s.loader.options.Names)
 	if err != nil {
 		d := denied(nil)
 		d.Revision = s.Revision()
 		return d, fmt.Errorf("policy: %w", err)
 	}
-	d, err := s.answer(ctx, q)
+	d, err := s.evaluate(ctx, in)
 	d.Revision = s.Revision()
 	d.Duration = time.Since(start)
 	return d, err
 }
 
 // denied is the decision that accompanies an error.
-func denied(q *question) policy.Decision {
+func denied(in *evalInput) policy.Decision {
 	d := policy.Decision{Verdict: policy.Deny, Reason: policy.PolicyError}
-	if q != nil {
-		d.Input = q.json
+	if in != nil {
+		d.Input = in.json
 	}
 	return d
 }
 
-// answer evaluates the organization's half, and then the repository's unless the
+// evaluate evaluates the organization's program, and then the repository's unless the
 // organization denies, and combines the two.
 //
 // A deny of the organization is final before a repository's rule is evaluated:
 // neither an error nor the duration of a repository's rules can change it, and the
 // decision names the organization's rules alone.
-func (s *Set) answer(ctx context.Context, q *question) (policy.Decision, error) {
-	q.excepted = nil
-	organization, err := s.half(ctx, s.organization, q, s.loader.options.Deadline)
+func (s *Set) evaluate(ctx context.Context, in *evalInput) (policy.Decision, error) {
+	in.exceptions = nil
+	organization, err := s.evaluateProgram(ctx, s.organization, in, s.loader.options.Deadline)
 	if err != nil {
-		return denied(q), err
+		return denied(in), err
 	}
-	d := combine(organization, nil, q)
-	d.Exceptions = s.applied(q.excepted)
+	d := combine(organization, nil, in)
+	d.Exceptions = s.applied(in.exceptions)
 	if final := deniedByRule(d) && s.loader.runs(organizationFirst); !final && len(s.units) > 0 {
-		d, err = s.answerBoth(ctx, organization, q)
+		d, err = s.evaluateBoth(ctx, organization, in)
 	}
-	d.Input = q.json
+	d.Input = in.json
 	return d, err
 }
 
-// answerBoth evaluates the repository's half as well, and combines the two.
-func (s *Set) answerBoth(ctx context.Context, organization results, q *question) (d policy.Decision, err error) {
-	exceptions := s.applied(q.excepted)
-	q.excepted = nil
-	owner := s.ownerOf(q.repository)
+// evaluateBoth evaluates the repository's program as well, and combines the two.
+func (s *Set) evaluateBoth(ctx context.Context, organization results, in *evalInput) (d policy.Decision, err error) {
+	exceptions := s.applied(in.exceptions)
+	in.exceptions = nil
+	owner := s.ownerOf(in.repository)
 	var repository results
-	own, err := s.ownProgram(q)
+	own, err := s.ownProgram(in)
 	if err == nil {
-		repository, err = s.ownHalf(ctx, own, q)
+		repository, err = s.evaluateInWorker(ctx, own, in)
 	}
 	if err != nil {
-		d = denied(q)
+		d = denied(in)
 	} else {
-		d = combine(organization, repository, q)
-		d.Exceptions = mergeExceptions(exceptions, owner.applied(q.excepted))
+		d = combine(organization, repository, in)
+		d.Exceptions = mergeExceptions(exceptions, owner.applied(in.exceptions))
 	}
 	d.RepositoryRevision = owner.origin
 	if owner != s {
-		d.Notice = s.notice(q.repository)
+		d.Notice = s.notice(in.repository)
 	}
 	return d, err
 }
@@ -129,72 +129,72 @@ func deniedByRule(d policy.Decision) bool {
 	return d.Verdict != policy.Allow && d.Reason == policy.PolicyDenied
 }
 
-// half evaluates one program; a nil one has no results.
-func (s *Set) half(ctx context.Context, p *program, q *question, deadline time.Duration) (results, error) {
+// evaluateProgram evaluates one program; a nil one has no results.
+func (s *Set) evaluateProgram(ctx context.Context, p *program, in *evalInput, deadline time.Duration) (results, error) {
 	if p == nil {
 		return nil, nil
 	}
-	if err := q.known(p.name, p.names); err != nil {
+	if err := in.requireNames(p.name, p.names); err != nil {
 		return nil, err
 	}
-	r, err := p.evaluate(ctx, q, deadline)
+	r, err := p.evaluate(ctx, in, deadline)
 	if err != nil {
 		return nil, fmt.Errorf("policy: %w", err)
 	}
 	return r, nil
 }
 
-// ownHalf evaluates a repository's program in a worker; a nil one has no results. The
+// evaluateInWorker evaluates a repository's program in a worker; a nil one has no results. The
 // whole deadline is for the evaluation, after the wait for a worker.
-func (s *Set) ownHalf(ctx context.Context, p *remoteProgram, q *question) (results, error) {
+func (s *Set) evaluateInWorker(ctx context.Context, p *remoteProgram, in *evalInput) (results, error) {
 	if p == nil {
 		return nil, nil
 	}
-	if err := q.known(unitName(p.unit), p.Names); err != nil {
+	if err := in.requireNames(unitName(p.unit), p.Names); err != nil {
 		return nil, err
 	}
-	r, err := p.evaluate(ctx, q, s.loader.options.Deadline)
+	r, err := p.evaluate(ctx, in, s.loader.options.Deadline)
 	if err != nil {
 		return nil, fmt.Errorf("policy: %w", err)
 	}
 	return r, nil
 }
 
-// ownProgram returns the program of the repository of a question, nil if it has none.
-func (s *Set) ownProgram(q *question) (*remoteProgram, error) {
-	if q.repository == "" {
+// ownProgram returns the program of an input's repository, nil if it has none.
+func (s *Set) ownProgram(in *evalInput) (*remoteProgram, error) {
+	if in.repository == "" {
 		return nil, errors.New("policy: the repository has no name, so its own policy cannot be found")
 	}
-	own, err := s.program(q.repository)
+	own, err := s.program(in.repository)
 	if err != nil {
 		return nil, fmt.Errorf("policy: %w", err)
 	}
 	return own, nil
 }
 
-// DecideOrganization evaluates only the organization's half of the policy. final reports
+// DecideOrganization evaluates only the organization's program. final reports
 // whether it is the whole decision: the organization denies, or no rule of the repository
 // could allow the request, or the repository has no rules. A decision that is not final
 // must not be used. Errors are those of [Set.Decide]. Safe for concurrent use.
 func (s *Set) DecideOrganization(ctx context.Context, request *policy.Request) (d policy.Decision, final bool, err error) {
 	start := time.Now()
-	q, err := s.questionOf(request)
+	in, err := s.inputOf(request)
 	if err != nil {
 		d = denied(nil)
 	} else {
-		d, final, err = s.answerOrganization(ctx, q)
+		d, final, err = s.evaluateOrganization(ctx, in)
 	}
 	d.Revision, d.Duration = s.Revision(), time.Since(start)
 	return d, final && err == nil, err
 }
 
-func (s *Set) answerOrganization(ctx context.Context, q *question) (d policy.Decision, final bool, err error) {
-	r, err := s.half(ctx, s.organization, q, s.loader.options.Deadline)
+func (s *Set) evaluateOrganization(ctx context.Context, in *evalInput) (d policy.Decision, final bool, err error) {
+	r, err := s.evaluateProgram(ctx, s.organization, in, s.loader.options.Deadline)
 	if err != nil {
-		return denied(q), false, err
+		return denied(in), false, err
 	}
-	d = combine(r, nil, q)
-	d.Input, d.Exceptions = q.json, s.applied(q.excepted)
+	d = combine(r, nil, in)
+	d.Input, d.Exceptions = in.json, s.applied(in.exceptions)
 	switch {
 	case deniedByRule(d):
 		return d, true, nil
@@ -203,7 +203,7 @@ func (s *Set) answerOrganization(ctx context.Context, q *question) (d policy.Dec
 	case len(s.units) == 0:
 		return d, true, nil
 	}
-	return d, q.repository != "" && s.units[q.repository] == nil, nil
+	return d, in.repository != "" && s.units[in.repository] == nil, nil
 }
 
 // applied are the exceptions that the library found, as the set's documents have them, in

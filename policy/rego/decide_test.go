@@ -39,8 +39,8 @@ func TestOrganizationDenyIsFinal(t *testing.T) {
 			if got := described(d, err); got != want {
 				t.Errorf("got %s (%v)", got, err)
 			}
-			half, final, err := set.DecideOrganization(t.Context(), request)
-			if got := described(half, err); got != want || !final {
+			organization, final, err := set.DecideOrganization(t.Context(), request)
+			if got := described(organization, err); got != want || !final {
 				t.Errorf("the organization's half: %s, final %t", got, final)
 			}
 			if name == "timeout" {

@@ -20,9 +20,9 @@ import (
 // timeLayout is RFC 3339 in UTC with up to six digits of a second.
 const timeLayout = "2006-01-02T15:04:05.999999Z"
 
-// question is a request in its two forms: the value that is evaluated and the bytes that
-// are kept. One function writes both, from the same cleaned strings.
-type question struct {
+// evalInput is the input of one evaluation in its two forms: the value that is evaluated
+// and the bytes that are kept. One function writes both, from the same cleaned strings.
+type evalInput struct {
 	term       *ast.Term
 	json       []byte
 	time       time.Time
@@ -31,10 +31,10 @@ type question struct {
 	address    bool     // the target is an IP literal
 	host       string   // of the target, for messages
 
-	everyRule bool              // evaluate also the rules that an index leaves out, to trace them
-	clock     builtins.NDBCache // reads of the clock are recorded here; nil: they are not
-	excepted  []*ast.Term       // the exceptions that the library found for it
-	expiring  bool              // an allow that was checked has an end, so that the time matters
+	everyRule     bool              // evaluate also the rules that an index leaves out, to trace them
+	clock         builtins.NDBCache // reads of the clock are recorded here; nil: they are not
+	exceptions    []*ast.Term       // the exceptions that the library found for it
+	timeDependent bool              // an allow that was checked has an end, so that the time matters
 }
 
 // principalPart is the part of the input that a principal determines. A
@@ -96,9 +96,9 @@ func newPrincipalPart(p *identity.Principal, names bool) (*principalPart, error)
 	return part, nil
 }
 
-// newQuestion makes the canonical input of a request.
-func newQuestion(r *policy.Request, part *principalPart) *question {
-	q := &question{
+// newEvalInput makes the canonical input of a request.
+func newEvalInput(r *policy.Request, part *principalPart) *evalInput {
+	in := &evalInput{
 		time: r.Time.UTC().Truncate(time.Microsecond), repository: part.repository,
 		missing: part.missing, address: r.Target.IsAddress(), host: r.Target.Host,
 	}
@@ -128,13 +128,13 @@ func newQuestion(r *policy.Request, part *principalPart) *question {
 		}
 		w.text("address", address)
 	})
-	w.text("time", q.time.Format(timeLayout))
-	q.term, q.json = w.end()
-	return q
+	w.text("time", in.time.Format(timeLayout))
+	in.term, in.json = w.end()
+	return in
 }
 
-// recordedQuestion makes a question of a recorded input.
-func recordedQuestion(input []byte, names bool) (*question, error) {
+// recordedInput reads a recorded input.
+func recordedInput(input []byte, names bool) (*evalInput, error) {
 	n, err := document.ParseJSON(input)
 	if err != nil {
 		return nil, fmt.Errorf("the recorded input: %w", err)
@@ -142,7 +142,7 @@ func recordedQuestion(input []byte, names bool) (*question, error) {
 	if n == nil || n.Object == nil {
 		return nil, errors.New("the recorded input is not an object")
 	}
-	q := &question{term: n.Term(), json: input}
+	in := &evalInput{term: n.Term(), json: input}
 	get := func(path ...string) string {
 		at := n
 		for _, p := range path {
@@ -153,24 +153,24 @@ func recordedQuestion(input []byte, names bool) (*question, error) {
 		s, _ := at.Term().Value.(ast.String)
 		return string(s)
 	}
-	if q.time, err = time.Parse(time.RFC3339, get("time")); err != nil {
+	if in.time, err = time.Parse(time.RFC3339, get("time")); err != nil {
 		return nil, fmt.Errorf("the recorded input has no time: %w", err)
 	}
-	q.host = get("target", "host")
-	_, err = netip.ParseAddr(q.host)
-	q.address = err == nil
-	if q.repository = get("principal", "repository", "full_name"); !names {
-		q.repository = get("principal", "workspace", "uuid") + "/" + get("principal", "repository", "uuid")
+	in.host = get("target", "host")
+	_, err = netip.ParseAddr(in.host)
+	in.address = err == nil
+	if in.repository = get("principal", "repository", "full_name"); !names {
+		in.repository = get("principal", "workspace", "uuid") + "/" + get("principal", "repository", "uuid")
 	}
 	if names {
 		for _, path := range namePaths {
 			parts := splitPath(path)
 			if get(parts...) == "" && get(parts[0], parts[1], "uuid") != "" {
-				q.missing = append(q.missing, path)
+				in.missing = append(in.missing, path)
 			}
 		}
 	}
-	return q, nil
+	return in, nil
 }
 
 // keyTerms are the names of the input's fields, made once.
@@ -274,9 +274,9 @@ func (w *writer) missing(prefix string, pairs ...string) (missing []string) {
 	return missing
 }
 
-// known is an error if a policy reads a name that the question lacks.
-func (q *question) known(policy string, reads []string) error {
-	for _, name := range q.missing {
+// requireNames is an error if a policy reads a name that the input lacks.
+func (in *evalInput) requireNames(policy string, reads []string) error {
+	for _, name := range in.missing {
 		if _, is := slices.BinarySearch(reads, name); is {
 			return fmt.Errorf("policy: %s reads input.%s, which is not known", policy, name)
 		}

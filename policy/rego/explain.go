@@ -23,17 +23,17 @@ func (s *Set) Explain(ctx context.Context, input []byte) (*Explanation, error) {
 	if x.Decision, err = s.Replay(ctx, input); err != nil {
 		return x, err
 	}
-	q, err := recordedQuestion(input, s.loader.options.Names)
+	in, err := recordedInput(input, s.loader.options.Names)
 	if err != nil {
 		return x, err
 	}
-	own, err := s.program(q.repository)
+	own, err := s.program(in.repository)
 	if err != nil && !deniedByRule(x.Decision) {
 		return x, err
 	}
 	var organization, repository results
 	if p := s.organization; p != nil && len(p.sets) > 0 {
-		if organization, x.Rules, err = s.loader.fork().explain(ctx, p, s.loader.organization, q); err != nil {
+		if organization, x.Rules, err = s.loader.fork().explain(ctx, p, s.loader.organization, in); err != nil {
 			return x, err
 		}
 	}
@@ -46,24 +46,24 @@ func (s *Set) Explain(ctx context.Context, input []byte) (*Explanation, error) {
 		x.Rules = append(x.Rules, rules...)
 	}
 	for i := range x.Rules {
-		x.Rules[i].Ignored = ignored(&x.Rules[i], organization, repository, q)
+		x.Rules[i].Ignored = ignored(&x.Rules[i], organization, repository, in)
 	}
 	slices.SortStableFunc(x.Rules, func(a, b Explained) int { return setOrder(a.Set) - setOrder(b.Set) })
 	return x, nil
 }
 
 // explain evaluates a program with a tracer.
-func (l *loader) explain(ctx context.Context, p *program, u *unit, q *question) (r results, rules []Explained, err error) {
-	q.everyRule = true
+func (l *loader) explain(ctx context.Context, p *program, u *unit, in *evalInput) (r results, rules []Explained, err error) {
+	in.everyRule = true
 	tracer := newRuleTracer(u)
 	err = recovered("explaining "+p.name, func() (err error) {
-		r, err = p.run(ctx, q, explainDeadline, tracer)
+		r, err = p.run(ctx, in, explainDeadline, tracer)
 		return err
 	})
 	if err != nil {
 		return nil, nil, err
 	}
-	rules, err = l.explained(u, tracer, q)
+	rules, err = l.explained(u, tracer, in)
 	return r, rules, err
 }
 
@@ -73,7 +73,7 @@ func setOrder(set string) int {
 
 // ignored returns why a rule that matched does not count, by the rules of combine; "" if
 // it counts.
-func ignored(e *Explained, organization, repository results, q *question) string {
+func ignored(e *Explained, organization, repository results, in *evalInput) string {
 	if !e.Matched || e.Set != setAllow {
 		return ""
 	}
@@ -85,10 +85,10 @@ func ignored(e *Explained, organization, repository results, q *question) string
 		entries = repository[setAllow]
 	}
 	entries = slices.DeleteFunc(slices.Clone(entries), func(o entry) bool { return o.rule != e.Rule })
-	if len(counting(entries, q)) > 0 || len(entries) == 0 {
+	if len(counting(entries, in)) > 0 || len(entries) == 0 {
 		return ""
 	}
-	if end := entries[0].expires; !end.IsZero() && !q.time.Before(end) {
+	if end := entries[0].expires; !end.IsZero() && !in.time.Before(end) {
 		return "it expired at " + end.Format(time.RFC3339)
 	}
 	return `the target is an IP address, and it does not set "allow_ip_literal": true`
@@ -142,7 +142,7 @@ func spot(l *ast.Location) string {
 
 // explained lists the rules of a unit's sets in the order of the files, with the outcome
 // of each.
-func (l *loader) explained(u *unit, tracer *ruleTracer, q *question) ([]Explained, error) {
+func (l *loader) explained(u *unit, tracer *ruleTracer, in *evalInput) ([]Explained, error) {
 	var list []Explained
 	for _, src := range u.sources {
 		if src.test {
@@ -165,7 +165,7 @@ func (l *loader) explained(u *unit, tracer *ruleTracer, q *question) ([]Explaine
 				e.Rule, _ = text(id.Value)
 			}
 			if !e.Matched {
-				e.Failed = condition(rule, tracer.far[spot(rule.Location)], q)
+				e.Failed = condition(rule, tracer.far[spot(rule.Location)], in)
 			}
 			list = append(list, e)
 		}
@@ -175,7 +175,7 @@ func (l *loader) explained(u *unit, tracer *ruleTracer, q *question) ([]Explaine
 
 // condition finds the expression of a rule's text that a compiled expression was made of:
 // compiling splits expressions and gives each part the location of the original.
-func condition(rule *ast.Rule, failed *ast.Expr, q *question) *Condition {
+func condition(rule *ast.Rule, failed *ast.Expr, in *evalInput) *Condition {
 	if failed == nil || failed.Location == nil {
 		return &Condition{File: rule.Location.File, Line: rule.Location.Row, Text: strings.TrimSpace(string(rule.Head.Location.Text))}
 	}
@@ -188,7 +188,7 @@ func condition(rule *ast.Rule, failed *ast.Expr, q *question) *Condition {
 	if found == nil {
 		return &Condition{File: failed.Location.File, Line: failed.Location.Row, Text: oneLine(string(failed.Location.Text))}
 	}
-	return &Condition{File: found.Location.File, Line: found.Location.Row, Text: oneLine(string(found.Location.Text)), Read: valuesRead(found, q)}
+	return &Condition{File: found.Location.File, Line: found.Location.Row, Text: oneLine(string(found.Location.Text)), Read: valuesRead(found, in)}
 }
 
 // maxShown bounds what is quoted of a policy or an input.
@@ -203,7 +203,7 @@ func oneLine(s string) string {
 }
 
 // valuesRead are the parts of the input that an expression names.
-func valuesRead(e *ast.Expr, q *question) []Value {
+func valuesRead(e *ast.Expr, in *evalInput) []Value {
 	var list []Value
 	ast.WalkRefs(e, func(ref ast.Ref) bool {
 		if !ref.HasPrefix(ast.InputRootRef) || len(ref) < 2 {
@@ -214,7 +214,7 @@ func valuesRead(e *ast.Expr, q *question) []Value {
 		if slices.ContainsFunc(list, func(o Value) bool { return o.Path == v.Path }) {
 			return false
 		}
-		if value, err := q.term.Value.Find(ref[1:]); err == nil {
+		if value, err := in.term.Value.Find(ref[1:]); err == nil {
 			v.Absent, v.Value = false, oneLine(value.String())
 		}
 		list = append(list, v)

@@ -51,7 +51,7 @@ func sendFile(ctx context.Context, kind byte, path string, content []byte) ([]by
 	case reply[0] != replyOK:
 		return nil, errWire
 	}
-	var answer fileAnswer
+	var answer fileReply
 	if err := readStrictly(reply[1:], &answer); err != nil {
 		return nil, err
 	}

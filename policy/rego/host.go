@@ -119,7 +119,7 @@ func (h *host) Handle(request []byte) (reply []byte) {
 		return []byte{replyNoEnvironment}
 	}
 	h.work += measureEvery / 4
-	answer, err := e.answer(kind, &u)
+	answer, err := e.execute(kind, &u)
 	if err != nil {
 		return failure(err)
 	}
@@ -130,13 +130,13 @@ func (h *host) Handle(request []byte) (reply []byte) {
 }
 
 // okReply encodes a reply within its bound.
-func okReply(answer any) []byte {
-	text, err := json.Marshal(answer)
+func okReply(result any) []byte {
+	text, err := json.Marshal(result)
 	if err != nil {
 		return failure(err)
 	}
 	if len(text) > maxReply-1 {
-		return failure(fmt.Errorf("the answer has %d bytes, and %d are accepted", len(text), maxReply-1))
+		return failure(fmt.Errorf("the reply has %d bytes, and %d are accepted", len(text), maxReply-1))
 	}
 	return append([]byte{replyOK}, text...)
 }
@@ -194,25 +194,25 @@ func (h *host) evaluate(request []byte) []byte {
 	if p == nil {
 		return []byte{replyNoUnit}
 	}
-	q, err := inputQuestion(evaluation.input, e.loader.options.Names)
+	in, err := readInput(evaluation.input, e.loader.options.Names)
 	if err != nil {
 		return failure(err)
 	}
-	q.clock = builtins.NDBCache{}
-	r, err := p.evaluate(context.Background(), q, evaluation.deadline)
+	in.clock = builtins.NDBCache{}
+	r, err := p.evaluate(context.Background(), in, evaluation.deadline)
 	if err != nil {
 		return failure(err)
 	}
-	a := evaluationReply{results: r, readClock: len(q.clock) > 0}
+	a := evaluationReply{results: r, readClock: len(in.clock) > 0}
 	if err := a.bound(p.name); err != nil {
 		return failure(err)
 	}
-	if a.excepted, err = exceptionTexts(q.excepted); err != nil {
+	if a.excepted, err = exceptionTexts(in.exceptions); err != nil {
 		return failure(err)
 	}
 	reply := a.append(append(make([]byte, 0, 256), replyOK))
 	if len(reply) > maxEvaluationReply {
-		return failure(fmt.Errorf("%s: its answer has %d bytes, and %d are accepted", p.name, len(reply), maxEvaluationReply))
+		return failure(fmt.Errorf("%s: its result has %d bytes, and %d are accepted", p.name, len(reply), maxEvaluationReply))
 	}
 	return reply
 }

@@ -13,7 +13,7 @@ func (h *host) file(kind byte, request []byte) []byte {
 		return failure(err)
 	}
 	h.work += measureEvery / 4
-	var a fileAnswer
+	var a fileReply
 	var err error
 	if kind == requestFormat {
 		a.Content, err = formatFile(f.Path, f.Content)
@@ -24,7 +24,7 @@ func (h *host) file(kind byte, request []byte) []byte {
 		err = Errors{documentError(f.Path, fault)}
 	}
 	if errs, ok := errors.AsType[Errors](err); ok {
-		a, err = fileAnswer{Errors: errs}, nil
+		a, err = fileReply{Errors: errs}, nil
 	}
 	if err != nil {
 		return failure(err)

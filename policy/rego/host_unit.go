@@ -12,8 +12,8 @@ import (
 	"github.com/sallyport/sallyport/policy/rego/check"
 )
 
-// answer processes a request about a unit. A nil answer is a success without a result.
-func (e *hostedEnvironment) answer(kind byte, r *unitRequest) (any, error) {
+// execute executes a request about a unit. A nil result is a success without a result.
+func (e *hostedEnvironment) execute(kind byte, r *unitRequest) (any, error) {
 	u := newUnit(r.Repository)
 	for _, f := range r.Sources {
 		u.sources = append(u.sources, source{path: f.Path, content: f.Content, test: isTestFile(f.Path)})
@@ -58,15 +58,15 @@ func (e *hostedEnvironment) answer(kind byte, r *unitRequest) (any, error) {
 			return nil, err
 		}
 	}
-	q, err := recordedQuestion(r.Input, l.options.Names)
+	in, err := recordedInput(r.Input, l.options.Names)
 	if err != nil {
 		return nil, err
 	}
 	switch kind {
 	case requestExplain:
-		return l.explainUnit(ctx, p, u, q)
+		return l.explainUnit(ctx, p, u, in)
 	case requestPlace:
-		return e.place(ctx, p, u, q, r)
+		return e.place(ctx, p, u, in, r)
 	}
 	return nil, errors.New("not a request to a policy worker")
 }
@@ -121,9 +121,9 @@ func (e *hostedEnvironment) compile(u *unit) (*program, error) {
 
 // place evaluates with a tracer, and returns the location at the deadline. If the
 // evaluation ends the worker, the mark holds the location.
-func (e *hostedEnvironment) place(ctx context.Context, p *program, u *unit, q *question, r *unitRequest) (any, error) {
+func (e *hostedEnvironment) place(ctx context.Context, p *program, u *unit, in *evalInput, r *unitRequest) (any, error) {
 	tracer := &lastPlace{library: e.loader.libraryModules}
-	_, err := p.run(ctx, q, r.Deadline, newMarkTracer(u, tracer))
+	_, err := p.run(ctx, in, r.Deadline, newMarkTracer(u, tracer))
 	if err == nil || tracer.at == nil {
 		return &placeReply{}, nil
 	}
@@ -131,8 +131,8 @@ func (e *hostedEnvironment) place(ctx context.Context, p *program, u *unit, q *q
 }
 
 // explainUnit explains in a worker.
-func (l *loader) explainUnit(ctx context.Context, p *program, u *unit, q *question) (*explainReply, error) {
-	r, rules, err := l.explain(ctx, p, u, q)
+func (l *loader) explainUnit(ctx context.Context, p *program, u *unit, in *evalInput) (*explainReply, error) {
+	r, rules, err := l.explain(ctx, p, u, in)
 	if err != nil {
 		return nil, err
 	}
@@ -140,5 +140,5 @@ func (l *loader) explainUnit(ctx context.Context, p *program, u *unit, q *questi
 	if err := a.bound(p.name); err != nil {
 		return nil, err
 	}
-	return &explainReply{Rules: rules, Answer: a.append(nil)}, nil
+	return &explainReply{Rules: rules, Results: a.append(nil)}, nil
 }

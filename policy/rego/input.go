@@ -9,18 +9,18 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// inputQuestion makes a question of an input, for evaluating it only. An input in the form
-// that [newQuestion] writes is read in one pass, any other by [recordedQuestion].
-func inputQuestion(input []byte, names bool) (*question, error) {
+// readInput reads an input for evaluating it only. An input in the form
+// that [newEvalInput] writes is read in one pass, any other by [recordedInput].
+func readInput(input []byte, names bool) (*evalInput, error) {
 	r := inputReader{rest: input}
 	if utf8.Valid(input) {
 		if t := r.object(0); t != nil && len(r.rest) == 0 {
 			if moment, ok := timeOf(t); ok {
-				return &question{term: t, json: input, time: moment}, nil
+				return &evalInput{term: t, json: input, time: moment}, nil
 			}
 		}
 	}
-	return recordedQuestion(input, names)
+	return recordedInput(input, names)
 }
 
 func timeOf(input *ast.Term) (time.Time, bool) {

@@ -105,7 +105,7 @@ func (l *loader) slowRules(u *unit, deciding map[string]*ast.Module) {
 type unknownRequest struct{ data ast.Object }
 
 func (a unknownRequest) Resolve(ref ast.Ref) (ast.Value, error) {
-	from := warmUpQuestion().term.Value
+	from := warmUpInput().term.Value
 	if ref.HasPrefix(ast.DefaultRootRef) {
 		from = a.data
 	} else if !ref.HasPrefix(ast.InputRootRef) {

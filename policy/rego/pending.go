@@ -67,7 +67,7 @@ func (s *Set) Settle(outcomes []*Checked) (settled *Set, accepted []*Checked) {
 		delete(n.rejected, c.Repository)
 		delete(n.kept, c.Repository)
 		n.warnings = append(n.warnings, u.warnings...)
-		u.reused = true // it has answered recent inputs
+		u.reused = true // it has decided recent inputs
 		if c.program != nil && c.program.err == nil && c.set.loader.environment == s.loader.environment {
 			s.programs.get(c.Repository, func() *lazyProgram { return c.program })
 		}

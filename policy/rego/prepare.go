@@ -22,18 +22,18 @@ import (
 // must not be active yet.
 func (e *Engine) Prepare(ctx context.Context, set *Set) error {
 	previous := e.Current()
-	var questions []*question
+	var inputs []*evalInput
 	for _, recent := range e.recent.list() {
-		q, err := recordedQuestion(recent.input, set.loader.options.Names)
+		in, err := recordedInput(recent.input, set.loader.options.Names)
 		if err != nil {
 			continue // of a server with other options, and not the policy's fault
 		}
-		if err := set.probe(ctx, q, set.probeOrganization); err != nil {
+		if err := set.probe(ctx, in, set.probeOrganization); err != nil {
 			return err
 		}
-		questions = append(questions, q)
+		inputs = append(inputs, in)
 	}
-	return set.prepareRepositories(ctx, previous, questions)
+	return set.prepareRepositories(ctx, previous, inputs)
 }
 
 // Recent is the number of recent inputs that [Engine.Prepare] evaluates.
@@ -74,14 +74,14 @@ func (e *Engine) Check(ctx context.Context, set *Set, repository string, limit t
 // [prepareTime] at most.
 func (e *Engine) probeUnit(ctx context.Context, c *Checked) (failure, err error) {
 	s := c.set
-	var questions []*question
+	var inputs []*evalInput
 	for _, recent := range e.recent.list() {
-		q, err := recordedQuestion(recent.input, s.loader.options.Names)
-		if err == nil && q.repository == c.Repository {
-			questions = append(questions, q)
+		in, err := recordedInput(recent.input, s.loader.options.Names)
+		if err == nil && in.repository == c.Repository {
+			inputs = append(inputs, in)
 		}
 	}
-	if len(questions) == 0 {
+	if len(inputs) == 0 {
 		return nil, nil
 	}
 	one := s.loader.fork()
@@ -90,7 +90,7 @@ func (e *Engine) probeUnit(ctx context.Context, c *Checked) (failure, err error)
 		snapshot: s.snapshot, loader: one, units: map[string]*unit{c.Repository: c.unit}, exceptions: s.exceptions,
 		programs: newLRU[string, *lazyProgram](1), principals: newLRU[*identity.Principal, *lazyPart](1), faults: new(faults),
 	}
-	if err := mini.prepareRepository(ctx, c.Repository, questions, time.Now().Add(prepareTime)); err != nil {
+	if err := mini.prepareRepository(ctx, c.Repository, inputs, time.Now().Add(prepareTime)); err != nil {
 		errs, ok := errors.AsType[Errors](err)
 		if !ok {
 			return nil, err

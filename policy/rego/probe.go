@@ -15,20 +15,20 @@ const prepareTime = time.Second
 
 // prepareRepositories compiles and probes the policies of the repositories with recent
 // requests.
-func (s *Set) prepareRepositories(ctx context.Context, previous *Set, questions []*question) error {
-	byRepository := map[string][]*question{}
+func (s *Set) prepareRepositories(ctx context.Context, previous *Set, inputs []*evalInput) error {
+	byRepository := map[string][]*evalInput{}
 	if previous != nil {
 		for _, repository := range previous.recent() {
 			byRepository[repository] = nil
 		}
 	}
-	for _, q := range questions {
-		byRepository[q.repository] = append(byRepository[q.repository], q)
+	for _, in := range inputs {
+		byRepository[in.repository] = append(byRepository[in.repository], in)
 	}
 	names := slices.DeleteFunc(slices.Sorted(maps.Keys(byRepository)), func(name string) bool {
 		return s.units[name] == nil || s.rejected[name] != nil || s.pending[name] != nil
 	})
-	// The changed ones first: the others have answered these questions before.
+	// The changed ones first: the others have decided these inputs before.
 	slices.SortStableFunc(names, func(a, b string) int { return order(s.units[a].reused) - order(s.units[b].reused) })
 	until := time.Now().Add(prepareTime)
 	if s.loader.options.Defer {
@@ -82,44 +82,44 @@ func order(last bool) int {
 	return 0
 }
 
-func (s *Set) prepareRepository(ctx context.Context, name string, questions []*question, until time.Time) error {
+func (s *Set) prepareRepository(ctx context.Context, name string, inputs []*evalInput, until time.Time) error {
 	if _, err := s.program(name); err != nil {
 		return Errors{asError(fmt.Errorf("compiling the policy of %s: %w", name, err))}
 	}
 	if s.units[name].reused {
 		return nil
 	}
-	for _, q := range questions {
+	for _, in := range inputs {
 		if time.Now().After(until) || ctx.Err() != nil {
 			return nil
 		}
-		if err := s.probe(ctx, q, s.probeRepository); err != nil {
+		if err := s.probe(ctx, in, s.probeRepository); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *Set) probeOrganization(ctx context.Context, q *question) error {
-	_, err := s.half(ctx, s.organization, q, s.loader.options.Deadline)
+func (s *Set) probeOrganization(ctx context.Context, in *evalInput) error {
+	_, err := s.evaluateProgram(ctx, s.organization, in, s.loader.options.Deadline)
 	return err
 }
 
-func (s *Set) probeRepository(ctx context.Context, q *question) error {
-	own, err := s.ownProgram(q)
+func (s *Set) probeRepository(ctx context.Context, in *evalInput) error {
+	own, err := s.ownProgram(in)
 	if err != nil {
 		return err
 	}
-	_, err = s.ownHalf(ctx, own, q)
+	_, err = s.evaluateInWorker(ctx, own, in)
 	return err
 }
 
-// probe evaluates one half for a recent input. An evaluation that exceeds its deadline is
+// probe evaluates one program for a recent input. An evaluation that exceeds its deadline is
 // repeated once: the machine may have been busy.
-func (s *Set) probe(ctx context.Context, q *question, half func(context.Context, *question) error) error {
-	err := half(ctx, q)
+func (s *Set) probe(ctx context.Context, in *evalInput, half func(context.Context, *evalInput) error) error {
+	err := half(ctx, in)
 	if errors.Is(err, errDeadline) {
-		err = half(ctx, q)
+		err = half(ctx, in)
 	}
 	if err == nil {
 		return nil
@@ -128,26 +128,26 @@ func (s *Set) probe(ctx context.Context, q *question, half func(context.Context,
 		return ctx.Err()
 	}
 	if errors.Is(err, errDeadline) {
-		if place := s.timeoutPlace(ctx, q); place != nil {
+		if place := s.timeoutPlace(ctx, in); place != nil {
 			err = place
 		}
 	}
 	fault := asError(err)
-	fault.Message = fmt.Sprintf("it cannot decide a recent request (%s to %s): %s", q.repository, q.host, fault.Message)
+	fault.Message = fmt.Sprintf("it cannot decide a recent request (%s to %s): %s", in.repository, in.host, fault.Message)
 	return Errors{fault}
 }
 
-// timeoutPlace returns the location at the deadline in the programs that evaluate a
-// question; nil if they end in time.
-func (s *Set) timeoutPlace(ctx context.Context, q *question) error {
+// timeoutPlace returns the location at the deadline in the programs that evaluate an
+// input; nil if they end in time.
+func (s *Set) timeoutPlace(ctx context.Context, in *evalInput) error {
 	deadline := s.loader.options.Deadline
 	if p := s.organization; p != nil && len(p.sets) > 0 {
-		if err := p.timeoutPlace(ctx, q, deadline, s.loader.libraryModules); err != nil {
+		if err := p.timeoutPlace(ctx, in, deadline, s.loader.libraryModules); err != nil {
 			return err
 		}
 	}
-	if own, _ := s.program(q.repository); own != nil {
-		return own.timeoutPlace(ctx, q, deadline)
+	if own, _ := s.program(in.repository); own != nil {
+		return own.timeoutPlace(ctx, in, deadline)
 	}
 	return nil
 }

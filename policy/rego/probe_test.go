@@ -42,7 +42,7 @@ func TestPrepareProbes(t *testing.T) {
 			if e.Current() != good {
 				t.Error("preparing has swapped")
 			}
-			// A policy that only answers differently is not refused.
+			// A policy that only decides differently is not refused.
 			if err := e.Prepare(t.Context(), mustLoad(t, org("deny contains {\"rule\": \"n\"}"))); err != nil {
 				t.Error(err)
 			}
@@ -61,7 +61,7 @@ func TestRecentInputsAreBounded(t *testing.T) {
 		}
 	}
 	if n := e.Recent(); n != 1 {
-		t.Errorf("%d inputs are remembered of one question", n)
+		t.Errorf("%d inputs are remembered of one input", n)
 	}
 	for i := range 4 * maxRecent {
 		r := requestFor(t)

@@ -115,17 +115,17 @@ func namesRead(modules map[string]*ast.Module) []string {
 
 // evaluate evaluates the program. It returns within the deadline, plus at most one call of
 // a builtin, and turns a panic into an error.
-func (p *program) evaluate(ctx context.Context, q *question, deadline time.Duration) (r results, err error) {
+func (p *program) evaluate(ctx context.Context, in *evalInput, deadline time.Duration) (r results, err error) {
 	if len(p.sets) == 0 {
 		return nil, nil
 	}
 	if p.excepts {
 		var recorded *functions.Exceptions
 		ctx, recorded = functions.RecordExceptions(ctx)
-		defer func() { q.excepted = append(q.excepted, recorded.Found...) }()
+		defer func() { in.exceptions = append(in.exceptions, recorded.Found...) }()
 	}
 	err = recovered("evaluating "+p.name, func() error {
-		r, err = p.run(ctx, q, deadline, nil)
+		r, err = p.run(ctx, in, deadline, nil)
 		return err
 	})
 	if err != nil {
@@ -135,7 +135,7 @@ func (p *program) evaluate(ctx context.Context, q *question, deadline time.Durat
 }
 
 // run evaluates once; tracer may be nil.
-func (p *program) run(ctx context.Context, q *question, deadline time.Duration, tracer topdown.QueryTracer) (results, error) {
+func (p *program) run(ctx context.Context, in *evalInput, deadline time.Duration, tracer topdown.QueryTracer) (results, error) {
 	cancel := topdown.NewCancel()
 	defer newWatchdog(deadline, cancel).stop()
 	if ctx.Done() != nil {
@@ -145,8 +145,8 @@ func (p *program) run(ctx context.Context, q *question, deadline time.Duration, 
 		WithCompiler(p.compiler).
 		WithStore(p.store).
 		WithTransaction(p.txn).
-		WithInput(q.term).
-		WithTime(q.time).
+		WithInput(in.term).
+		WithTime(in.time).
 		WithCancel(cancel).
 		WithStrictBuiltinErrors(true).
 		WithBuiltins(functions.Native).
@@ -155,19 +155,19 @@ func (p *program) run(ctx context.Context, q *question, deadline time.Duration, 
 	if tracer != nil {
 		query = query.WithQueryTracer(tracer)
 	}
-	if q.everyRule {
+	if in.everyRule {
 		query = query.WithIndexing(false)
 	}
-	if q.clock != nil {
-		query = query.WithNDBuiltinCache(q.clock)
+	if in.clock != nil {
+		query = query.WithNDBuiltinCache(in.clock)
 	}
 
 	var r results
-	answers := 0
-	err := query.Iter(ctx, func(answer topdown.QueryResult) error {
-		answers++
+	resultCount := 0
+	err := query.Iter(ctx, func(result topdown.QueryResult) error {
+		resultCount++
 		var err error
-		r, err = p.read(answer)
+		r, err = p.read(result)
 		return err
 	})
 	switch {
@@ -177,18 +177,18 @@ func (p *program) run(ctx context.Context, q *question, deadline time.Duration, 
 		return nil, fmt.Errorf("%s: %w %v", p.name, errDeadline, deadline)
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w", p.name, located(err))
-	case answers != 1:
-		return nil, fmt.Errorf("%s: the evaluation has %d results instead of one", p.name, answers)
+	case resultCount != 1:
+		return nil, fmt.Errorf("%s: the evaluation has %d results instead of one", p.name, resultCount)
 	}
 	return r, nil
 }
 
 // read returns the entries of a result. Anything but a set of entries is an error: it must
 // not count as an empty set.
-func (p *program) read(answer topdown.QueryResult) (results, error) {
+func (p *program) read(result topdown.QueryResult) (results, error) {
 	r := make(results, len(p.sets))
 	for _, name := range p.sets {
-		term := answer[ast.Var(name)]
+		term := result[ast.Var(name)]
 		if term == nil {
 			return nil, fmt.Errorf("%s is undefined", name)
 		}

@@ -50,7 +50,7 @@ func (l *loader) inspectInWorker(ctx context.Context, u *unit) error {
 		return ErrAttempt
 	}
 	if isDeath(err) {
-		l.fail(asError(l.placeOfDeath(ctx, u, l.environment.full, warmUpQuestion().json, warmUpDeadline, "the check", err)))
+		l.fail(asError(l.placeOfDeath(ctx, u, l.environment.full, warmUpInput().json, warmUpDeadline, "the check", err)))
 		return nil
 	}
 	if err != nil {

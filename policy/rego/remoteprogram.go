@@ -27,7 +27,7 @@ func (c *client) compileInWorker(ctx context.Context, u *unit) (*remoteProgram, 
 	p := &remoteProgram{client: c, unit: u, blame: blameOf(u)}
 	err := c.call(ctx, requestCompile, c.environment.lean, u, unitRequest{}, worker.Call{Limit: limits.compile, Blame: p.blame}, &p.compileReply)
 	if isDeath(err) {
-		return nil, c.placeOfDeath(ctx, u, c.environment.lean, warmUpQuestion().json, warmUpDeadline, "compilation", err)
+		return nil, c.placeOfDeath(ctx, u, c.environment.lean, warmUpInput().json, warmUpDeadline, "compilation", err)
 	}
 	if err != nil {
 		return nil, faultOf(u, "compilation", err)
@@ -38,18 +38,18 @@ func (c *client) compileInWorker(ctx context.Context, u *unit) (*remoteProgram, 
 
 // evaluate evaluates the policy. It returns soon after the deadline, whatever the policy
 // does.
-func (p *remoteProgram) evaluate(ctx context.Context, q *question, deadline time.Duration) (results, error) {
+func (p *remoteProgram) evaluate(ctx context.Context, in *evalInput, deadline time.Duration) (results, error) {
 	if p.Empty {
 		return nil, nil
 	}
 	key := p.client.environment.lean
-	e := evaluation{environment: key, repository: p.unit.repository, deadline: deadline, input: q.json}
+	e := evaluation{environment: key, repository: p.unit.repository, deadline: deadline, input: in.json}
 	reply, err := p.client.do(ctx, p.unit, key, &worker.Call{
-		Share: p.unit.repository, Blame: p.blame, Request: e.append(make([]byte, 0, len(q.json)+64)),
+		Share: p.unit.repository, Blame: p.blame, Request: e.append(make([]byte, 0, len(in.json)+64)),
 		Limit: deadline, MaxReply: maxEvaluationReply, Class: p.client.class(),
 	})
 	if isDeath(err) {
-		return nil, p.client.placeOfDeath(ctx, p.unit, key, q.json, deadline, "evaluation", err)
+		return nil, p.client.placeOfDeath(ctx, p.unit, key, in.json, deadline, "evaluation", err)
 	}
 	if err != nil {
 		return nil, faultOf(p.unit, "evaluation", err)
@@ -63,10 +63,10 @@ func (p *remoteProgram) evaluate(ctx context.Context, q *question, deadline time
 		if err != nil || n == nil {
 			return nil, fmt.Errorf("%s: %w: an exception", unitName(p.unit), errWire)
 		}
-		q.excepted = append(q.excepted, n.Term())
+		in.exceptions = append(in.exceptions, n.Term())
 	}
-	if a.readClock && q.clock != nil {
-		q.clock.Put(ast.NowNanos.Name, ast.NewArray(), ast.IntNumberTerm(0).Value)
+	if a.readClock && in.clock != nil {
+		in.clock.Put(ast.NowNanos.Name, ast.NewArray(), ast.IntNumberTerm(0).Value)
 	}
 	return a.results, nil
 }
@@ -89,7 +89,7 @@ func (p *remoteProgram) explain(ctx context.Context, input []byte) (results, []E
 	if err != nil {
 		return nil, nil, faultOf(p.unit, "explanation", err)
 	}
-	a, err := readEvaluationReply(x.Answer)
+	a, err := readEvaluationReply(x.Results)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", unitName(p.unit), err)
 	}
@@ -98,12 +98,12 @@ func (p *remoteProgram) explain(ctx context.Context, input []byte) (results, []E
 
 // timeoutPlace evaluates with a tracer and returns an error with the location at the
 // deadline; nil if the evaluation ends in time.
-func (p *remoteProgram) timeoutPlace(ctx context.Context, q *question, deadline time.Duration) error {
+func (p *remoteProgram) timeoutPlace(ctx context.Context, in *evalInput, deadline time.Duration) error {
 	if p.Empty {
 		return nil
 	}
 	var at placeReply
-	err := p.client.call(ctx, requestPlace, p.client.environment.lean, p.unit, unitRequest{Input: q.json, Deadline: deadline}, worker.Call{Limit: deadline}, &at)
+	err := p.client.call(ctx, requestPlace, p.client.environment.lean, p.unit, unitRequest{Input: in.json, Deadline: deadline}, worker.Call{Limit: deadline}, &at)
 	if err != nil {
 		return faultOf(p.unit, "evaluation", err)
 	}

@@ -14,22 +14,22 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// maxAnswers bounds the decisions that a [Replayer] remembers, of some hundred bytes each.
-const maxAnswers = 1 << 16
+// maxDecisions bounds the decisions that a [Replayer] remembers, of some hundred bytes each.
+const maxDecisions = 1 << 16
 
 // Replayer evaluates many recorded inputs. Inputs that differ only in parts that the
 // policy does not read (the step, the client, the time) are evaluated once. Safe for
 // concurrent use.
 type Replayer struct {
 	set       *Set
-	answers   *lru[string, *answer]
+	decisions *lru[string, *cachedDecision]
 	evaluated atomic.Int64
 
 	organization func() []string // the volatile parts that its rules may read
 }
 
-// answer is the decision for a key. It is shared if it did not depend on the time.
-type answer struct {
+// cachedDecision is the decision for a key. It is shared if it did not depend on the time.
+type cachedDecision struct {
 	once     sync.Once
 	decision policy.Decision
 	err      error
@@ -39,7 +39,7 @@ type answer struct {
 // NewReplayer makes a replayer for a set.
 func NewReplayer(set *Set) *Replayer {
 	return &Replayer{
-		set: set, answers: newLRU[string, *answer](maxAnswers),
+		set: set, decisions: newLRU[string, *cachedDecision](maxDecisions),
 		organization: sync.OnceValue(func() []string { return volatileReads(set.organization) }),
 	}
 }
@@ -55,7 +55,7 @@ func (r *Replayer) Replay(ctx context.Context, input []byte) (policy.Decision, e
 		d, _, err := r.evaluate(ctx, input)
 		return d, err
 	}
-	known := r.answers.get(key, func() *answer { return new(answer) })
+	known := r.decisions.get(key, func() *cachedDecision { return new(cachedDecision) })
 	own := false
 	known.once.Do(func() {
 		own = true
@@ -74,13 +74,13 @@ func (r *Replayer) Replay(ctx context.Context, input []byte) (policy.Decision, e
 func (r *Replayer) evaluate(ctx context.Context, input []byte) (d policy.Decision, timeless bool, err error) {
 	r.evaluated.Add(1)
 	start := time.Now()
-	q, err := recordedQuestion(input, r.set.loader.options.Names)
+	in, err := recordedInput(input, r.set.loader.options.Names)
 	if err != nil {
 		d = denied(nil)
 	} else {
-		q.clock = builtins.NDBCache{}
-		d, err = r.set.answer(ctx, q)
-		timeless = err == nil && len(q.clock) == 0 && !q.expiring
+		in.clock = builtins.NDBCache{}
+		d, err = r.set.evaluate(ctx, in)
+		timeless = err == nil && len(in.clock) == 0 && !in.timeDependent
 	}
 	d.Revision, d.Duration = r.set.Revision(), time.Since(start)
 	return d, timeless, err

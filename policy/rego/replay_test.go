@@ -130,7 +130,7 @@ func FuzzMembers(f *testing.F) {
 	})
 }
 
-// BenchmarkReplayer measures a question whose answer is known, and one whose answer
+// BenchmarkReplayer measures an input whose decision is known, and one whose decision
 // depends on the time.
 func BenchmarkReplayer(b *testing.B) {
 	for _, c := range []struct{ name, rules string }{

@@ -33,12 +33,12 @@ func countSteps(t testing.TB, set *Set, words ...string) (c stepCounter) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	q, err := recordedQuestion(d.Input, set.loader.options.Names)
+	in, err := recordedInput(d.Input, set.loader.options.Names)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var own *program
-	if u := set.units[q.repository]; u != nil {
+	if u := set.units[in.repository]; u != nil {
 		if own, err = set.loader.fork().compileUnit(u); err != nil { // as a worker does
 			t.Fatal(err)
 		}
@@ -47,7 +47,7 @@ func countSteps(t testing.TB, set *Set, words ...string) (c stepCounter) {
 		if p == nil {
 			continue
 		}
-		if _, err := p.run(t.Context(), q, 10*time.Second, &c); err != nil {
+		if _, err := p.run(t.Context(), in, 10*time.Second, &c); err != nil {
 			t.Fatal(err)
 		}
 	}

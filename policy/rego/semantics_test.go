@@ -37,11 +37,11 @@ func TestSemantics(t *testing.T) {
 						continue
 					}
 					cases++
-					question, want, ok := strings.Cut(line, "->")
+					request, want, ok := strings.Cut(line, "->")
 					if !ok {
 						t.Fatalf("no -> in %q", line)
 					}
-					wantAnswer(t, set, strings.Fields(question), strings.TrimSpace(want))
+					checkDecision(t, set, strings.Fields(request), strings.TrimSpace(want))
 				}
 			}
 			if cases == 0 {
@@ -51,20 +51,20 @@ func TestSemantics(t *testing.T) {
 	}
 }
 
-// wantAnswer fails the test unless a set makes the decision, for the request and for its
+// checkDecision fails the test unless a set makes the decision, for the request and for its
 // recorded input.
-func wantAnswer(t *testing.T, set *Set, question []string, want string) {
+func checkDecision(t *testing.T, set *Set, fields []string, want string) {
 	t.Helper()
-	d, err := set.Decide(t.Context(), requestFor(t, question...))
+	d, err := set.Decide(t.Context(), requestFor(t, fields...))
 	if got := described(d, err); got != want {
-		t.Errorf("%s\n got %s\nwant %s\nerror %v", strings.Join(question, " "), got, want, err)
+		t.Errorf("%s\n got %s\nwant %s\nerror %v", strings.Join(fields, " "), got, want, err)
 	}
 	if d.Revision != set.Revision() || len(d.Input) == 0 {
-		t.Errorf("%s: revision %v, input %s", strings.Join(question, " "), d.Revision, d.Input)
+		t.Errorf("%s: revision %v, input %s", strings.Join(fields, " "), d.Revision, d.Input)
 	}
 	again, err := set.Replay(t.Context(), d.Input)
 	if got := described(again, err); got != want {
-		t.Errorf("%s, replayed\n got %s\nwant %s\nerror %v", strings.Join(question, " "), got, want, err)
+		t.Errorf("%s, replayed\n got %s\nwant %s\nerror %v", strings.Join(fields, " "), got, want, err)
 	}
 	if string(again.Input) != string(d.Input) {
 		t.Errorf("the replayed input is\n%s\nand was\n%s", again.Input, d.Input)

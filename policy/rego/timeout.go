@@ -34,11 +34,11 @@ func (l *lastPlace) note(loc *ast.Location) {
 
 // timeoutPlace evaluates again with a tracer and returns an error with the location at the
 // deadline; nil if the evaluation ends in time.
-func (p *program) timeoutPlace(ctx context.Context, q *question, deadline time.Duration, library map[string]*ast.Module) error {
+func (p *program) timeoutPlace(ctx context.Context, in *evalInput, deadline time.Duration, library map[string]*ast.Module) error {
 	tracer := &lastPlace{library: library}
 	var err error
 	failed := recovered("evaluating "+p.name, func() error {
-		_, err = p.run(ctx, q, deadline, tracer)
+		_, err = p.run(ctx, in, deadline, tracer)
 		return nil
 	})
 	if failed != nil || err == nil || tracer.at == nil {

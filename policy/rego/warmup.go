@@ -19,19 +19,19 @@ func (p *program) warmUp(library map[string]*ast.Module) error {
 	if len(p.sets) == 0 {
 		return nil
 	}
-	q := new(question)
-	*q = *warmUpQuestion() // a copy: evaluate writes to its question, and programs are warmed up concurrently
-	_, err := p.evaluate(context.Background(), q, warmUpDeadline)
+	in := new(evalInput)
+	*in = *warmUpInput() // a copy: evaluate writes to its input, and programs are warmed up concurrently
+	_, err := p.evaluate(context.Background(), in, warmUpDeadline)
 	if !errors.Is(err, errDeadline) {
 		return nil
 	}
-	if place := p.timeoutPlace(context.Background(), q, warmUpDeadline, library); place != nil {
+	if place := p.timeoutPlace(context.Background(), in, warmUpDeadline, library); place != nil {
 		return place
 	}
 	return err
 }
 
-var warmUpQuestion = sync.OnceValue(func() *question {
+var warmUpInput = sync.OnceValue(func() *evalInput {
 	const uuid = "00000000-0000-0000-0000-000000000000"
 	part, err := newPrincipalPart(&identity.Principal{
 		Kind:       identity.KindBitbucketStep,
@@ -40,11 +40,11 @@ var warmUpQuestion = sync.OnceValue(func() *question {
 		Branch:     "warm-up",
 	}, true)
 	if err != nil {
-		panic("rego: the question to warm up with: " + err.Error()) // a fault of the build
+		panic("rego: the warm-up input: " + err.Error()) // a fault of the build
 	}
 	r := &policy.Request{Action: policy.Connect, Time: time.Unix(0, 0)}
 	r.Target.Host, r.Target.Port = "warm-up.invalid", 443
-	return newQuestion(r, part)
+	return newEvalInput(r, part)
 })
 
 // warmUpDeadline bounds the first evaluation of a program. It builds indexes that OPA

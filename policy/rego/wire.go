@@ -39,14 +39,14 @@ const (
 	replyInstalled     = 'I' // the environment is installed, or the unit compiled
 )
 
-// Bounds of replies in bytes. The worker answers with an error where its answer
+// Bounds of replies in bytes. The worker returns an error where its reply
 // would be longer.
 const (
 	maxEvaluationReply = 1 << 20
 	maxReply           = 64 << 20
 )
 
-// maxEntries bounds the entries of all sets of a repository's policy in one answer.
+// maxEntries bounds the entries of all sets of a repository's policy in one reply.
 const maxEntries = 1000
 
 // maxEntriesText bounds the texts of those entries together, in bytes.
@@ -81,7 +81,7 @@ func readEvaluation(request []byte) (e evaluation, err error) {
 type evaluationReply struct {
 	results   results
 	excepted  [][]byte // exceptions that the library found, as JSON
-	readClock bool     // the evaluation asked for the time
+	readClock bool     // the evaluation read the time
 }
 
 const (
@@ -328,8 +328,8 @@ type (
 		Empty    bool     `json:"empty,omitempty"`    // it defines no set
 	}
 	explainReply struct {
-		Rules  []Explained `json:"rules,omitempty"`
-		Answer []byte      `json:"answer"` // see evaluationReply.append
+		Rules   []Explained `json:"rules,omitempty"`
+		Results []byte      `json:"results"` // see evaluationReply.append
 	}
 	placeReply struct {
 		File         string
@@ -372,8 +372,8 @@ func (a *evaluationReply) bound(name string) error {
 	return nil
 }
 
-// fileAnswer is the reply to [requestFormat] and [requestDocument].
-type fileAnswer struct {
+// fileReply is the reply to [requestFormat] and [requestDocument].
+type fileReply struct {
 	Content []byte `json:"content,omitempty"`
 	Errors  Errors `json:"errors,omitempty"`
 }

@@ -84,7 +84,7 @@ func TestReplyRoundTrips(t *testing.T) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	if _, err := readEvaluationReply(append(want.append(nil), 0)); err == nil {
-		t.Error("more than an answer is one")
+		t.Error("more than one reply is accepted")
 	}
 }
 
@@ -107,14 +107,14 @@ func TestErrorsOfWorkers(t *testing.T) {
 
 // FuzzInputQuestion: the fast reader of inputs agrees with the general one.
 func FuzzInputQuestion(f *testing.F) {
-	q := newQuestion(requestFor(f, "deployment=production", "method=GET", "path=/v1/x", "header.accept=*/*"), warmUpPart(f))
-	f.Add(q.json)
-	f.Add(warmUpQuestion().json)
+	in := newEvalInput(requestFor(f, "deployment=production", "method=GET", "path=/v1/x", "header.accept=*/*"), warmUpPart(f))
+	f.Add(in.json)
+	f.Add(warmUpInput().json)
 	f.Add([]byte(`{"time":"2026-11-21T08:40:00.5Z","a":1,"a":2}`))
 	f.Add([]byte(`{"time":"2026-11-21T08:40:00Z","a":"\\u0041","b":[1],"c":null,"d":1e3}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		fast, fastErr := inputQuestion(b, true)
-		careful, err := recordedQuestion(b, true)
+		fast, fastErr := readInput(b, true)
+		careful, err := recordedInput(b, true)
 		if (err == nil) != (fastErr == nil) {
 			t.Fatalf("%v and %v", fastErr, err)
 		}

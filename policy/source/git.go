@@ -52,7 +52,7 @@ type GitConfig struct {
 	Directory string
 }
 
-// Git is a policy repository that is asked again and again. It runs the git
+// Git is a policy repository that is polled. It runs the git
 // program: see docs/adr/0014. Safe for concurrent use, one check a time.
 type Git struct {
 	config GitConfig
@@ -94,8 +94,8 @@ func (g *Git) String() string {
 	return s
 }
 
-// Rewound reports whether the latest offer does not follow on the commit that
-// decided when it was asked for.
+// Rewound reports whether the latest offer does not descend from the
+// commit that was active at that time.
 func (g *Git) Rewound() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -276,7 +276,7 @@ func portText(c topdown.BuiltinContext, port *ast.Term) (string, error) {
 	return text, err
 }
 
-// FindsExceptions reports whether modules may ask the library for exceptions.
+// FindsExceptions reports whether modules may call the library for exceptions.
 func FindsExceptions(modules map[string]*ast.Module) bool {
 	name := nativeBuiltins["exception_applies"].Decl.Ref()
 	found := false

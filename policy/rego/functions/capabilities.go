@@ -24,7 +24,7 @@ var removed = map[string]string{
 	"providers.":                   "it signs requests with keys, and a policy holds none",
 	"rego.":                        "a policy does not read policies",
 	"trace":                        "nothing is traced while traffic is decided: use print in a test",
-	"io.jwt.":                      "the input holds no token: it was verified before policy is asked",
+	"io.jwt.":                      "the input holds no token: it is verified before policy is evaluated",
 	"crypto.x509.parse_and_verify": irreproducible, // reads the clock and the system's roots
 	"bits.":                        "one shift can allocate all memory before any deadline is checked",
 	"net.cidr_expand":              "one short prefix can take all memory: use net.cidr_contains",
@@ -32,7 +32,7 @@ var removed = map[string]string{
 
 const (
 	reachesOutside = "it reaches outside while a decision waits: put what you need under data/"
-	irreproducible = "its answer differs from one time to the next, so the decision could not be evaluated again"
+	irreproducible = "its result differs from one time to the next, so the decision could not be evaluated again"
 )
 
 // WhyRemoved returns why a policy does not get a builtin; "" if it does, or if there is

@@ -7,7 +7,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// Exceptions are the exceptions that lib.exceptions_for found for one question:
+// Exceptions are the exceptions that lib.exceptions_for found for one input:
 // of its repository and target, and in force at its time.
 type Exceptions struct{ Found []*ast.Term }
 

@@ -1,13 +1,13 @@
-# Helpers for policies: who is matched by name, and exceptions that end.
+# Functions for policies: matching of hosts, ports and targets, and exceptions with an end.
 #
-# Everything here is a plain function of its arguments and of the decision's
-# time, so that it can be tested and evaluated again.
+# The result of each function depends only on its arguments and on the decision's time:
+# policies that call it can be tested and replayed.
 package sallyport.lib
 
-# host_in says whether a host is one of the patterns. A pattern is a host name,
-# or *. and a host name: one or more labels before it, and never the name itself.
-# Patterns are a set, a list, or an object whose keys they are (the fastest for
-# long lists under data/). A bare * is no pattern and matches nothing.
+# host_in(host, patterns) is true if a host matches one of the patterns. A pattern is a host
+# name, or "*." and a host name: one or more labels before that name, and never the name
+# itself. The patterns are a set, a list, or the keys of an object (the fastest form for
+# long lists under data/). A bare * is not a pattern and matches nothing.
 host_in(host, patterns) if _ := patterns[host]
 
 host_in(host, patterns) if {
@@ -28,22 +28,22 @@ host_in(host, patterns) if {
 	not is_address(host)
 }
 
-# wildcards are the patterns with *. that a name matches: for a.b.example they are
-# *.b.example and *.example. The parts of an address are no labels: what uses
-# wildcards looks at is_address last, for it is the dearer and seldom needed.
+# wildcards(host) is the set of patterns with "*." that a name matches: for a.b.example
+# these are *.b.example and *.example. The parts of an address are not labels. Callers
+# check is_address last because it is slow and rarely needed.
 wildcards(host) := {wildcard |
 	some dot in indexof_n(host, ".")
 	wildcard := concat("", ["*", substring(host, dot, -1)])
 }
 
-# is_address says whether a host is an IP literal. In canonical form only an IPv6
-# address has a colon, and only an IPv4 address ends in a digit-only label.
+# is_address(host) is true if a host is an IP literal. In canonical form only an IPv6
+# address has a colon, and only an IPv4 address ends in a label of digits.
 is_address(host) if contains(host, ":")
 
 is_address(host) if regex.match(`(^|\.)[0-9]+$`, host)
 
-# port_in says whether a port is one of the given: numbers, or ranges as strings
-# such as "8000-8099", with or without spaces.
+# port_in(port, ports) is true if a port is in a set or list of numbers and ranges. A range
+# is a string such as "8000-8099", with or without spaces.
 port_in(port, ports) if port in ports
 
 port_in(port, ports) if {
@@ -55,9 +55,9 @@ port_in(port, ports) if {
 	port <= to_number(trim_space(bounds[count(bounds) - 1]))
 }
 
-# target_in says whether a target, such as input.target, is one of the entries, a
-# set or a list. An entry is a host pattern, which means port 443, or a pattern, a
-# colon and a port.
+# target_in(target, entries) is true if a target, such as input.target, matches an entry of
+# a set or list. An entry is a host pattern (port 443), or a host pattern, a colon and a
+# port.
 target_in(target, entries) if {
 	target.port == 443
 	host_in(target.host, entries)

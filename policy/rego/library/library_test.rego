@@ -123,7 +123,7 @@ test_within_in_other_spellings if {
 	lib.within([{"days": ["saturday"], "from": "08:00", "to": "09:00"}]) with time.now_ns as now
 }
 
-# Over midnight, from Friday 18:00 to Saturday 09:00 for one.
+# Across midnight: for example from Friday 18:00 to Saturday 09:00.
 test_within_over_midnight if {
 	lib.within([{"from": "18:00", "to": "09:00"}]) with time.now_ns as now
 	lib.within([{"days": ["fri"], "from": "18:00", "to": "09:00"}]) with time.now_ns as now

@@ -1,11 +1,11 @@
 package sallyport.lib
 
-# within says whether the decision's time is in one of the windows, in UTC. A
-# window is an object: "days" are any of "mon", "tue", "wed", "thu", "fri", "sat",
-# "sun" or their whole names, in any case (absent: every day), "from" and "to" are
-# times of the day such as "08:30". to is not in the window; "24:00" is the day's
-# end. A window whose end is before its beginning goes over midnight, and its days
-# are those on which it begins. One that is written in another way holds nobody.
+# within(windows) is true if the decision's time is in one of the windows, in UTC. A window
+# is an object. "days" are any of "mon", "tue", "wed", "thu", "fri", "sat", "sun" or their
+# full names, in any case (absent: every day). "from" and "to" are times of the day such as
+# "08:30"; "to" is exclusive, and "24:00" is the end of the day. A window whose end is
+# before its start extends across midnight, and its days are those on which it starts. A
+# malformed window contains no time.
 within(windows) if {
 	some window in windows
 	in_window(window)
@@ -21,8 +21,8 @@ in_window(window) if {
 	on_day(window, time.weekday(time.now_ns()))
 }
 
-# Over midnight: the part before it, and the part after it, which belongs to the
-# day before.
+# Across midnight: the part before midnight, and the part after it, which belongs to the
+# previous day.
 in_window(window) if {
 	from := clock(window.from)
 	clock(window.to) < from
@@ -55,8 +55,8 @@ clock(s) := concat("", ["0", s]) if {
 	regex.match(`^[0-9]:[0-5][0-9]$`, s)
 }
 
-# before and since compare the decision's time with one such as
-# "2026-12-31T00:00:00Z", in UTC. Written in another way neither holds.
+# before(until) and since(from) compare the decision's time with a time such as
+# "2026-12-31T00:00:00Z", in UTC. For a malformed time, neither is true.
 before(until) if {
 	utc(until)
 	substring(time.format(time.now_ns()), 0, 19) < substring(until, 0, 19)
