@@ -46,6 +46,11 @@ const (
 	KindRepositoryPolicyRejected Kind = "repository_policy_rejected"
 	// Rules or tests of a repository ended a worker process: attributes cause, limit.
 	KindPolicyWorkerTerminated Kind = "policy_worker_terminated"
+	// These four are about webhook deliveries, which they name by their decision id.
+	KindWebhookReceived  Kind = "webhook_received"  // the decision about a verified delivery, committed with the delivery itself
+	KindWebhookDelivered Kind = "webhook_delivered" // an endpoint accepted the delivery: attributes endpoint, action, attempts
+	KindWebhookFailed    Kind = "webhook_failed"    // the first failed attempt, and the end of all attempts: attribute final
+	KindWebhookUnqueued  Kind = "webhook_unqueued"  // the event of that id was recorded without its change of the queue: attributes event, cause
 	// These two report the schema of the log, and the roles that could reach the log.
 	KindSchemaAttested Kind = "schema_attested" // the differences between the schema and the one that the program installs
 	KindAccessAttested Kind = "access_attested" // which roles can do what to the log, by which path

@@ -12,6 +12,7 @@ var Kinds = []Kind{
 	KindWriterStarted, KindWriterEnded, KindWriterLost, KindSigningKey, KindLogForked, KindNameReassigned, KindAdmin,
 	KindExport, KindRetention, KindHoldSet, KindHoldLifted,
 	KindReconciled, KindDeploymentUnobserved, KindSelfTest, KindRefusalsRepeated, KindUnrecordedTotals, KindCheckpointsThinned, KindSchemaAttested, KindAccessAttested, KindEventsLost, KindGapDeclared,
+	KindWebhookReceived, KindWebhookDelivered, KindWebhookFailed, KindWebhookUnqueued,
 }
 
 // AppendString appends s as a JSON string that may be shown: what [Text] would
