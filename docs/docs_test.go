@@ -15,6 +15,7 @@ import (
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
 	"github.com/sallyport/sallyport/proxy"
+	"github.com/sallyport/sallyport/webhook"
 )
 
 func TestMain(m *testing.M) {
@@ -68,6 +69,18 @@ func TestReasonsPage(t *testing.T) {
 		}
 		if status != want {
 			t.Errorf("reasons.md says %s for %s, and the proxy answers %s", status, reason, want)
+		}
+	}
+	for _, reason := range constantsOf(t, "../webhook/reason.go", nil) {
+		known[reason] = true
+		if documented[reason] != "200" { // a verified delivery, which was recorded
+			t.Errorf("reasons.md has %q for %s, want 200", documented[reason], reason)
+		}
+	}
+	for _, problem := range constantsOf(t, "../webhook/problem.go", nil) {
+		known[problem] = true
+		if want := strconv.Itoa(webhook.Problem(problem).Status()); documented[problem] != want {
+			t.Errorf("reasons.md has %q for %s, and a receiver answers %s", documented[problem], problem, want)
 		}
 	}
 	for reason := range documented {

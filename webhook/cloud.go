@@ -22,7 +22,7 @@ func readCloud(top node, e *Event) {
 			}
 		}
 	case "pullrequest:fulfilled":
-		e.merged()
+		e.addMergedBranch()
 	}
 }
 
@@ -68,7 +68,7 @@ func cloudRef(change node) (Ref, bool) {
 	named, r := after, Ref{Change: Updated, Old: cloudTarget(before), New: cloudTarget(after)}
 	switch {
 	case !exists && !existed:
-		change.wrong("new", "an object, and neither is old")
+		change.reject("new", "an object, and neither is old")
 		return Ref{}, false
 	case !exists:
 		named, r.Change = before, Deleted
@@ -82,7 +82,7 @@ func cloudRef(change node) (Ref, bool) {
 	case "tag", "annotated_tag":
 		r.Type = Tag
 	default:
-		named.wrong("type", "branch or tag")
+		named.reject("type", "branch or tag")
 		return Ref{}, false
 	}
 	return r, true

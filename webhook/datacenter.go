@@ -29,7 +29,7 @@ func readDataCenter(top node, e *Event) {
 		}
 		e.Incomplete = e.Incomplete || top.flag("refLimitExceeded")
 	case "pr:merged":
-		e.merged()
+		e.addMergedBranch()
 	}
 }
 
@@ -88,7 +88,7 @@ func dataCenterRef(change node) (Ref, bool) {
 	} else if r.Name, tag = strings.CutPrefix(id, "refs/tags/"); tag {
 		r.Type = Tag
 	} else {
-		ref.wrong("id", "a branch or tag, written in full")
+		ref.reject("id", "a branch or tag, written in full")
 		return Ref{}, false
 	}
 	switch change.text("type") {
@@ -99,7 +99,7 @@ func dataCenterRef(change node) (Ref, bool) {
 	case "DELETE":
 		r.Change = Deleted
 	default:
-		change.wrong("type", "ADD, UPDATE or DELETE")
+		change.reject("type", "ADD, UPDATE or DELETE")
 		return Ref{}, false
 	}
 	return r, true

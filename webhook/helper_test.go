@@ -45,15 +45,15 @@ func secretOf(t testing.TB, key string) Secret {
 	return s
 }
 
-// memory is a queue that keeps deliveries.
-type memory struct {
+// memoryQueue is a queue that keeps deliveries.
+type memoryQueue struct {
 	mu         sync.Mutex
 	deliveries []*Delivery
 	outcome    Outcome
 	err        error
 }
 
-func (m *memory) Accept(_ context.Context, d *Delivery, _ Decision) (Outcome, error) {
+func (m *memoryQueue) Accept(_ context.Context, d *Delivery, _ Decision) (Outcome, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.err == nil && m.outcome == Accepted {
@@ -74,24 +74,24 @@ func (a allowAll) DecideDelivery(context.Context, *Delivery) (Decision, error) {
 	return Decision{Verdict: policy.Allow, Routes: []Route{{Action: RefreshPolicy}}}, nil
 }
 
-// undecided makes no decision, whatever the returned value states.
-type undecided struct{}
+// failingDecider makes no decision, whatever the returned value states.
+type failingDecider struct{}
 
-func (undecided) DecideDelivery(context.Context, *Delivery) (Decision, error) {
+func (failingDecider) DecideDelivery(context.Context, *Delivery) (Decision, error) {
 	return Decision{Verdict: policy.Allow}, errUnavailable
 }
 
-// place is a receiver behind a real listener.
-type place struct {
-	queue   memory
+// receiverEnv is a receiver behind a real listener.
+type receiverEnv struct {
+	queue   memoryQueue
 	server  *httptest.Server
 	mu      sync.Mutex
 	refused map[Problem]int
 }
 
-func newPlace(t testing.TB, kind Kind, change func(*Config)) *place {
+func newReceiverEnv(t testing.TB, kind Kind, change func(*Config)) *receiverEnv {
 	t.Helper()
-	p := &place{queue: memory{outcome: Accepted}, refused: map[Problem]int{}}
+	p := &receiverEnv{queue: memoryQueue{outcome: Accepted}, refused: map[Problem]int{}}
 	secret := secretOf(t, "secret")
 	c := Config{
 		Name: "policy", Kind: kind, Decider: allowAll{}, Queue: &p.queue,
@@ -140,7 +140,7 @@ func sign(t testing.TB, req *http.Request, body, secret string) {
 }
 
 // send sends a request and returns the status and the text of the answer.
-func (p *place) send(t testing.TB, req *http.Request) (int, string) {
+func (p *receiverEnv) send(t testing.TB, req *http.Request) (int, string) {
 	t.Helper()
 	u := *req.URL
 	u.Scheme, u.Host = "https", p.server.Listener.Addr().String()

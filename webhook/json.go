@@ -98,7 +98,7 @@ func (n node) at(key string) string {
 	return n.path + "." + key
 }
 
-func (n node) wrong(key, want string) {
+func (n node) reject(key, want string) {
 	if *n.fault == nil {
 		*n.fault = fmt.Errorf("%s is not %s", n.at(key), want)
 	}
@@ -112,7 +112,7 @@ func (n node) object(key string) (node, bool) {
 	value, present := n.fields[key]
 	fields, ok := value.(map[string]any)
 	if !ok && present && value != nil {
-		n.wrong(key, "an object")
+		n.reject(key, "an object")
 	}
 	return node{n.at(key), fields, n.fault}, ok
 }
@@ -122,13 +122,13 @@ func (n node) objects(key string) []node {
 	value, present := n.fields[key]
 	list, ok := value.([]any)
 	if !ok && present && value != nil {
-		n.wrong(key, "a list")
+		n.reject(key, "a list")
 	}
 	nodes := make([]node, 0, len(list))
 	for i, element := range list {
 		fields, ok := element.(map[string]any)
 		if !ok {
-			n.wrong(fmt.Sprintf("%s[%d]", key, i), "an object")
+			n.reject(fmt.Sprintf("%s[%d]", key, i), "an object")
 			continue
 		}
 		nodes = append(nodes, node{fmt.Sprintf("%s[%d]", n.at(key), i), fields, n.fault})
@@ -141,7 +141,7 @@ func (n node) text(key string) string {
 	value, present := n.fields[key]
 	s, ok := value.(string)
 	if !ok && present && value != nil {
-		n.wrong(key, "a string")
+		n.reject(key, "a string")
 	}
 	return s
 }
@@ -155,7 +155,7 @@ func (n node) integer(key string) int64 {
 	number, _ := value.(json.Number)
 	i, err := number.Int64()
 	if err != nil {
-		n.wrong(key, "an integer")
+		n.reject(key, "an integer")
 	}
 	return i
 }
@@ -165,7 +165,7 @@ func (n node) flag(key string) bool {
 	value, present := n.fields[key]
 	b, ok := value.(bool)
 	if !ok && present && value != nil {
-		n.wrong(key, "true or false")
+		n.reject(key, "true or false")
 	}
 	return b
 }

@@ -21,13 +21,13 @@ var ErrUnknownEvent = errors.New("unknown event")
 // body is: a body decides whether it can be that event.
 type shape struct {
 	needs  []string // objects at the top
-	may    []string // objects of [distinct] that may stand there too
+	may    []string // objects of [exclusiveObjects] that may stand there too
 	states []string // of the pull request; none: any
 }
 
-// distinct are the objects at the top that only some events have. An event must not have
+// exclusiveObjects are the objects at the top that only some events have. An event must not have
 // one that its shape does not need.
-var distinct = map[Kind][]string{
+var exclusiveObjects = map[Kind][]string{
 	Cloud:      {"push", "fork", "pullrequest", "issue", "comment", "approval", "changes_request", "commit_status"},
 	DataCenter: {"pullRequest", "comment", "mirrorServer"},
 }
@@ -144,7 +144,7 @@ func (s shape) check(kind Kind, key string, top node) error {
 			return fmt.Errorf("a body of %s has an object %s, and this has none", key, name)
 		}
 	}
-	for _, name := range distinct[kind] {
+	for _, name := range exclusiveObjects[kind] {
 		if top.has(name) && !slices.Contains(s.needs, name) && !slices.Contains(s.may, name) {
 			return fmt.Errorf("a body of %s has no %s, and this has one", key, name)
 		}
@@ -195,8 +195,8 @@ func (e *Event) add(r Ref) {
 	e.Refs = append(e.Refs, r)
 }
 
-// merged lists the destination branch of a merge as the ref that changed.
-func (e *Event) merged() {
+// addMergedBranch lists the destination branch of a merge as the ref that changed.
+func (e *Event) addMergedBranch() {
 	if pr := e.PullRequest; pr != nil {
 		e.add(Ref{Type: Branch, Name: pr.Destination.Branch, Change: Updated, New: pr.MergeCommit})
 	}
@@ -206,7 +206,7 @@ func (e *Event) merged() {
 func (n node) bareUUID(key string) string {
 	s := strings.ToLower(strings.TrimSuffix(strings.TrimPrefix(n.text(key), "{"), "}"))
 	if s != "" && !uuid.IsCanonical(s) {
-		n.wrong(key, "a UUID")
+		n.reject(key, "a UUID")
 		return ""
 	}
 	return s
@@ -220,7 +220,7 @@ func (n node) objectName(key string) string {
 		return ""
 	}
 	if len(s) < 7 || len(s) > 64 || strings.Trim(s, "0123456789abcdef") != "" {
-		n.wrong(key, "a commit's hash")
+		n.reject(key, "a commit's hash")
 		return ""
 	}
 	return s

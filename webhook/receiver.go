@@ -1,107 +1,67 @@
 package webhook
 
 import (
-	"crypto/sha256"
+	"context"
 	"errors"
-	"io"
-	"mime"
 	"net/http"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
-	"github.com/sallyport/sallyport/internal/uuid"
 	"github.com/sallyport/sallyport/policy"
 )
 
-// MaxBody is the default bound of a body in bytes. Cloud sends at most 256 KB, Data
-// Center has no bound of its own.
+// MaxBody is the default limit of a body in bytes. Cloud sends at most 256 KB, Data
+// Center has no limit of its own.
 const MaxBody = 2 << 20
 
-// Delivery is one verified request. It is read-only once it was handed to a [Queue].
-type Delivery struct {
-	Receiver  string // the configured name
-	Event     *Event
-	Body      []byte   // as received: the signature is over these bytes
-	Digest    [32]byte // SHA-256 of Body
-	Signature Signature
-	Header    http.Header // header fields that may be forwarded: never a credential
-	Client    netip.Addr
-	Received  time.Time
-
-	// These are not signed: a client that holds a captured body can choose them.
-	RequestID string // canonical UUID, or empty
-	HookUUID  string // canonical UUID, or empty; Cloud only
-	Attempt   int    // from 1; 0 where none is given
-}
-
-// Problem is why a request is not a verified delivery. The reasons are documented in
-// docs/reasons.md.
-type Problem string
-
-// The problems.
+// Bitbucket waits 10 s for a response. The defaults of [Config] add up to less.
 const (
-	MethodProblem    Problem = "webhook_method"
-	NetworkProblem   Problem = "webhook_source_network"
-	RateProblem      Problem = "webhook_rate"
-	TypeProblem      Problem = "webhook_content_type"
-	SizeProblem      Problem = "webhook_body_too_large"
-	SlowProblem      Problem = "webhook_body_timeout"
-	UnsignedProblem  Problem = "webhook_signature_missing"
-	SignatureProblem Problem = "webhook_signature_invalid"
-	EventProblem     Problem = "webhook_event_unknown"
-	BodyProblem      Problem = "webhook_body_invalid"
-	PingProblem      Problem = "webhook_ping" // no fault: answered 200, and changes nothing
+	bodyTimeout     = 4 * time.Second
+	decisionTimeout = 2 * time.Second
+	commitTimeout   = 3 * time.Second
 )
-
-// answers are the status and the text of each problem. Before the signature is verified
-// the text has no detail.
-var answers = map[Problem]struct {
-	status int
-	text   string
-}{
-	MethodProblem:    {http.StatusMethodNotAllowed, "POST only"},
-	NetworkProblem:   {http.StatusForbidden, "not accepted from this address"},
-	RateProblem:      {http.StatusTooManyRequests, "too many requests from this address"},
-	TypeProblem:      {http.StatusUnsupportedMediaType, "application/json only, without a content coding"},
-	SizeProblem:      {http.StatusRequestEntityTooLarge, "the body is too large"},
-	SlowProblem:      {http.StatusRequestTimeout, "the body took too long"},
-	UnsignedProblem:  {http.StatusUnauthorized, "not verified"},
-	SignatureProblem: {http.StatusUnauthorized, "not verified"},
-	EventProblem:     {http.StatusBadRequest, "not an event of Bitbucket"},
-	BodyProblem:      {http.StatusBadRequest, "not the body of that event"},
-	PingProblem:      {http.StatusOK, "pong"},
-}
 
 // Config describes a receiver.
 type Config struct {
-	Name string
-	Kind Kind
+	Name     string
+	Listener string // the configured address, for the audit log
+	Kind     Kind
 	// Secrets returns the secrets that are valid now: the current one and, during a
 	// rotation, the previous one. It is called once for each request.
 	Secrets func() []Secret
-	// Networks are those that deliveries may come from; none: any.
-	Networks func() []netip.Prefix
-	MaxBody  int64         // bytes; 0: [MaxBody]
-	Timeout  time.Duration // for the body; 0: 5 s, half of what Bitbucket waits for the answer
+	// Repositories are those whose deliveries are accepted: canonical UUIDs, and full
+	// names without regard to case. None: every repository that the policy or the
+	// configured actions accept.
+	Repositories []string
+	// Events are the event keys that are accepted. None: every documented event.
+	Events []string
+	// AcceptsFrom reports whether deliveries may come from the address; nil: from any.
+	AcceptsFrom func(netip.Addr) bool
+	MaxBody     int64         // bytes; 0: [MaxBody]
+	Timeout     time.Duration // for the body; 0: 4 s
 	// Allow reports whether the address may send another request now; nil: always.
 	Allow func(netip.Addr) bool
 	// Refused is called for each request that is not a verified delivery; nil: not. It
 	// must not block.
 	Refused func(netip.Addr, Problem)
-	Decider Decider
-	Queue   Queue
-	Now     func() time.Time // nil: time.Now
+	// Answered is called for each verified delivery with its decision and the status of
+	// its response; nil: not. It must not block.
+	Answered func(*Delivery, Decision, Outcome, int)
+	// Panicked is called with the value of a recovered panic; nil: not.
+	Panicked func(any)
+	Decider  Decider
+	Queue    Queue
+	Now      func() time.Time // nil: time.Now
 }
 
 // Receiver is the handler of one receiver's path. It is safe for concurrent use.
 type Receiver struct{ c Config }
 
 // NewReceiver returns a receiver. It returns an error where the configuration has no
-// kind, no secrets or no queue: a receiver without a secret would accept everybody's
-// deliveries.
+// kind, no secret, no decider or no queue, or an event that the product does not
+// document. A receiver without a secret would accept every delivery.
 func NewReceiver(c Config) (*Receiver, error) {
 	switch {
 	case kindNames[c.Kind] == "":
@@ -112,12 +72,14 @@ func NewReceiver(c Config) (*Receiver, error) {
 		return nil, errors.New("webhook receiver: a secret is empty")
 	case c.Decider == nil || c.Queue == nil:
 		return nil, errors.New("webhook receiver: there is no decider or no queue")
+	case slices.ContainsFunc(c.Events, func(key string) bool { return !IsEvent(c.Kind, key) }):
+		return nil, errors.New("webhook receiver: an event is not one of the product")
 	}
 	if c.MaxBody == 0 {
 		c.MaxBody = MaxBody
 	}
 	if c.Timeout == 0 {
-		c.Timeout = 5 * time.Second
+		c.Timeout = bodyTimeout
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -126,215 +88,85 @@ func NewReceiver(c Config) (*Receiver, error) {
 }
 
 // ServeHTTP answers one request. A status of 2xx means that the delivery and its event
-// are durable, or that it is a repetition or a ping.
+// are durable, or that it is a repetition or a ping. A panic of the decider or of the
+// queue is answered 503.
 func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	defer func() {
+		if p := recover(); p != nil {
+			if r.c.Panicked != nil {
+				r.c.Panicked(p)
+			}
+			respondUnavailable(w)
+		}
+	}()
 	client := clientAddress(req)
 	d, problem := r.verify(w, req, client)
 	if problem != "" {
 		r.refuse(w, client, problem)
 		return
 	}
-	decision, err := r.c.Decider.DecideDelivery(req.Context(), d)
-	if err != nil { // no decision could be made: denied, and recorded as denied
-		decision.Verdict = policy.Deny
-	}
-	outcome, err := r.c.Queue.Accept(req.Context(), d, decision)
+	// A client that disconnects does not cancel the record of its delivery.
+	ctx := context.WithoutCancel(req.Context())
+	decision := r.decide(ctx, d)
+	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+	defer cancel()
+	outcome, err := r.c.Queue.Accept(ctx, d, decision)
+	status := http.StatusOK
 	switch {
 	case err == nil && outcome == Accepted && decision.Verdict == policy.Allow:
-		answer(w, http.StatusOK, "accepted")
+		respond(w, status, "accepted")
 	case err == nil && outcome == Accepted:
-		answer(w, http.StatusOK, "recorded, and not delivered: policy denies the delivery")
+		respond(w, status, "recorded, and not delivered: denied")
 	case err == nil && outcome == Repeated:
-		answer(w, http.StatusOK, "repeated: accepted before")
+		respond(w, status, "repeated: accepted before")
 	default:
-		w.Header().Set("Retry-After", "5")
-		answer(w, http.StatusServiceUnavailable, "not recorded: send it again")
+		outcome, status = 0, http.StatusServiceUnavailable
+		respondUnavailable(w)
+	}
+	if r.c.Answered != nil {
+		r.c.Answered(d, decision, outcome, status)
 	}
 }
 
-func (r *Receiver) refuse(w http.ResponseWriter, client netip.Addr, problem Problem) {
-	if r.c.Refused != nil {
-		r.c.Refused(client, problem)
-	}
-	a := answers[problem]
-	switch a.status {
-	case http.StatusMethodNotAllowed:
-		w.Header().Set("Allow", http.MethodPost) // RFC 9110 section 15.5.6
-	case http.StatusUnauthorized:
-		w.Header().Set("WWW-Authenticate", SignatureHeader) // RFC 9110 section 15.5.2
-	case http.StatusTooManyRequests:
-		w.Header().Set("Retry-After", "1")
-	}
-	answer(w, a.status, a.text)
+func respondUnavailable(w http.ResponseWriter) {
+	w.Header().Set("Retry-After", "5")
+	respond(w, http.StatusServiceUnavailable, "not recorded: send it again")
 }
 
-func answer(w http.ResponseWriter, status int, text string) {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(status)
-	_, _ = io.WriteString(w, text+"\n")
-}
-
-// verify reads a request in the order in which it becomes expensive: nothing is parsed,
-// and no event name is judged, before the signature over the raw bytes holds.
-func (r *Receiver) verify(w http.ResponseWriter, req *http.Request, client netip.Addr) (*Delivery, Problem) {
-	now := r.c.Now()
-	if problem := r.checkHead(req, client); problem != "" {
-		return nil, problem
+// decide returns the decision about a verified delivery. What cannot be decided is denied.
+func (r *Receiver) decide(ctx context.Context, d *Delivery) Decision {
+	if reason := r.notListed(d.Event); reason != "" {
+		return Decision{Reason: reason}
 	}
-	signature, problem := r.readSignature(req)
-	if problem != "" {
-		return nil, problem
-	}
-	body, problem := r.readBody(w, req)
-	if problem != "" {
-		return nil, problem
-	}
-	if !r.verified(body, signature) {
-		return nil, SignatureProblem
-	}
-	key, ok := single(req.Header, "X-Event-Key")
-	if key == Ping && r.c.Kind == DataCenter {
-		return nil, PingProblem
-	}
-	if !ok || !IsEvent(r.c.Kind, key) {
-		return nil, EventProblem
-	}
-	event, err := Parse(r.c.Kind, key, body)
+	ctx, cancel := context.WithTimeout(ctx, decisionTimeout)
+	defer cancel()
+	decision, err := r.c.Decider.DecideDelivery(ctx, d)
 	if err != nil {
-		return nil, BodyProblem
+		decision.Verdict = policy.Deny
 	}
-	d := &Delivery{
-		Receiver: r.c.Name, Event: event, Body: body, Digest: sha256.Sum256(body), Signature: signature,
-		Header: forwardable(req.Header), Client: client, Received: now,
-	}
-	d.HookUUID = canonical(req.Header, "X-Hook-UUID")
-	if d.RequestID = canonical(req.Header, "X-Request-UUID"); r.c.Kind == DataCenter {
-		d.RequestID = canonical(req.Header, "X-Request-Id")
-	}
-	if attempt, ok := single(req.Header, "X-Attempt-Number"); ok {
-		d.Attempt = attemptNumber(attempt)
-	}
-	return d, ""
-}
-
-// checkHead checks what costs nothing.
-func (r *Receiver) checkHead(req *http.Request, client netip.Addr) Problem {
-	if r.c.Networks != nil {
-		if networks := r.c.Networks(); len(networks) > 0 && !slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Contains(client) }) {
-			return NetworkProblem
+	if decision.Verdict != policy.Allow {
+		decision.Routes = nil
+		if decision.Reason == "" {
+			decision.Reason = policy.PolicyError
 		}
 	}
-	if r.c.Allow != nil && !r.c.Allow(client) {
-		return RateProblem
-	}
-	if req.Method != http.MethodPost {
-		return MethodProblem
-	}
-	value, ok := single(req.Header, "Content-Type")
-	media, parameters, err := mime.ParseMediaType(value)
-	charset := parameters["charset"]
-	if !ok || err != nil || media != "application/json" || charset != "" && !strings.EqualFold(charset, "utf-8") {
-		return TypeProblem
-	}
-	if _, coded := req.Header["Content-Encoding"]; coded {
-		return TypeProblem
-	}
-	return ""
+	return decision
 }
 
-// readSignature reads the signature. A ping of Data Center has none.
-func (r *Receiver) readSignature(req *http.Request) (Signature, Problem) {
-	values := req.Header.Values(SignatureHeader)
-	if len(values) == 0 {
-		if key, ok := single(req.Header, "X-Event-Key"); ok && key == Ping && r.c.Kind == DataCenter {
-			return Signature{}, PingProblem
-		}
-		return Signature{}, UnsignedProblem
+// notListed returns the reason for which the receiver's lists deny an event; empty: they
+// do not. If the receiver lists repositories, an event without a repository is denied.
+func (r *Receiver) notListed(e *Event) policy.Reason {
+	if len(r.c.Events) > 0 && !slices.Contains(r.c.Events, e.Key) {
+		return EventNotAllowed
 	}
-	if len(values) > 1 {
-		return Signature{}, SignatureProblem
-	}
-	signature, err := ParseSignature(values[0])
-	if err != nil {
-		return Signature{}, SignatureProblem
-	}
-	return signature, ""
-}
-
-// readBody reads the whole body within its bounds of bytes and time.
-func (r *Receiver) readBody(w http.ResponseWriter, req *http.Request) ([]byte, Problem) {
-	if req.ContentLength > r.c.MaxBody {
-		return nil, SizeProblem
-	}
-	// A connection that has no deadlines is one of a test's recorder.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(r.c.Timeout))
-	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, r.c.MaxBody))
-	if err != nil {
-		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			return nil, SizeProblem
-		}
-		return nil, SlowProblem
-	}
-	return body, ""
-}
-
-// verified compares the signature with that of each valid secret.
-func (r *Receiver) verified(body []byte, signature Signature) bool {
-	for _, secret := range r.c.Secrets() {
-		if secret.Verify(body, signature) {
-			return true
-		}
-	}
-	return false
-}
-
-// single returns the value of a header field that stands there exactly once.
-func single(h http.Header, name string) (string, bool) {
-	if values := h.Values(name); len(values) == 1 {
-		return values[0], true
-	}
-	return "", false
-}
-
-// canonical returns the UUID in a header field, bare and lower-case; empty where there is
-// none.
-func canonical(h http.Header, name string) string {
-	value, _ := single(h, name)
-	value = strings.ToLower(strings.Trim(value, "{}"))
-	if !uuid.IsCanonical(value) {
+	if len(r.c.Repositories) == 0 {
 		return ""
 	}
-	return value
-}
-
-func attemptNumber(value string) int {
-	n, err := strconv.ParseUint(value, 10, 16)
-	if err != nil {
-		return 0
+	repository := e.Repository
+	if repository == nil || !slices.ContainsFunc(r.c.Repositories, func(listed string) bool {
+		return listed != "" && (listed == repository.UUID || strings.EqualFold(listed, repository.FullName))
+	}) {
+		return RepositoryNotAllowed
 	}
-	return int(n)
-}
-
-// clientAddress is where the connection comes from, in its canonical form.
-func clientAddress(req *http.Request) netip.Addr {
-	a, err := netip.ParseAddrPort(req.RemoteAddr)
-	if err != nil {
-		return netip.Addr{}
-	}
-	return a.Addr().Unmap().WithZone("")
-}
-
-// forwarded are the header fields that an endpoint gets as they came. All others are
-// dropped: credentials, hop-by-hop fields, and those by which a proxy reports an identity.
-var forwarded = []string{"Content-Type", "User-Agent", "X-Event-Key", "X-Hook-UUID", "X-Request-UUID", "X-Request-Id", "X-Attempt-Number", SignatureHeader}
-
-func forwardable(h http.Header) http.Header {
-	out := http.Header{}
-	for _, name := range forwarded {
-		if value, ok := single(h, name); ok {
-			out.Set(name, value)
-		}
-	}
-	return out
+	return ""
 }

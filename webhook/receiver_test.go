@@ -163,7 +163,7 @@ func TestMutatedDeliveries(t *testing.T) {
 				if body == "" && !m.empty {
 					body = cloudPush
 				}
-				p := newPlace(t, kind, nil)
+				p := newReceiverEnv(t, kind, nil)
 				if !http2 {
 					p.server.Client().Transport.(*http.Transport).ForceAttemptHTTP2 = false
 					p.server.Client().Transport.(*http.Transport).TLSClientConfig.NextProtos = []string{"http/1.1"}
@@ -205,7 +205,7 @@ func TestMutatedDeliveries(t *testing.T) {
 // events are accepted nor what is wrong with the signature.
 func TestUnverifiedAnswersAreAlike(t *testing.T) {
 	t.Parallel()
-	p := newPlace(t, Cloud, nil)
+	p := newReceiverEnv(t, Cloud, nil)
 	var first string
 	for _, key := range []string{"repo:push", "nonsense", "pullrequest:created", ""} {
 		for _, value := range []string{"", "sha1=00", publishedSignature} {
@@ -226,7 +226,7 @@ func TestTwoSecrets(t *testing.T) {
 	t.Parallel()
 	var secrets atomic.Pointer[[]Secret]
 	secrets.Store(&[]Secret{secretOf(t, "new"), secretOf(t, "old")})
-	p := newPlace(t, Cloud, func(c *Config) { c.Secrets = func() []Secret { return *secrets.Load() } })
+	p := newReceiverEnv(t, Cloud, func(c *Config) { c.Secrets = func() []Secret { return *secrets.Load() } })
 	try := func(secret string) int {
 		req := delivery(Cloud, "repo:push", cloudPush)
 		sign(t, req, cloudPush, secret)
@@ -258,13 +258,13 @@ func TestOutcomes(t *testing.T) {
 	}{
 		{Accepted, nil, allowAll{}, 200, "accepted\n"},
 		{Repeated, nil, allowAll{}, 200, "repeated: accepted before\n"},
-		{Accepted, nil, allowAll{denied: true}, 200, "recorded, and not delivered: policy denies the delivery\n"},
-		{Accepted, nil, undecided{}, 200, "recorded, and not delivered: policy denies the delivery\n"},
+		{Accepted, nil, allowAll{denied: true}, 200, "recorded, and not delivered: denied\n"},
+		{Accepted, nil, failingDecider{}, 200, "recorded, and not delivered: denied\n"},
 		{0, nil, allowAll{}, 503, "not recorded: send it again\n"},
 		{0, errUnavailable, allowAll{}, 503, "not recorded: send it again\n"},
 		{Accepted, errUnavailable, allowAll{}, 503, "not recorded: send it again\n"},
 	} {
-		p := newPlace(t, Cloud, func(config *Config) { config.Decider = c.decider })
+		p := newReceiverEnv(t, Cloud, func(config *Config) { config.Decider = c.decider })
 		p.queue.outcome, p.queue.err = c.outcome, c.err
 		req := delivery(Cloud, "repo:push", cloudPush)
 		sign(t, req, cloudPush, "secret")
@@ -274,25 +274,27 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
-func TestSourceNetworks(t *testing.T) {
+// TestSourceAddresses: a request from another address costs no signature.
+func TestSourceAddresses(t *testing.T) {
 	t.Parallel()
-	for networks, want := range map[string]int{"": 200, "127.0.0.0/8": 200, "192.0.2.0/24,127.0.0.1/32": 200, "192.0.2.0/24": 403} {
-		p := newPlace(t, Cloud, func(c *Config) {
-			c.Networks = func() []netip.Prefix {
-				var list []netip.Prefix
-				for part := range strings.SplitSeq(networks, ",") {
-					if part != "" {
-						list = append(list, netip.MustParsePrefix(part))
-					}
-				}
-				return list
-			}
+	for _, c := range []struct {
+		accepted bool
+		status   int
+		problem  Problem
+	}{{true, 200, ""}, {false, 403, NetworkProblem}} {
+		p := newReceiverEnv(t, Cloud, func(config *Config) {
+			config.AcceptsFrom = func(a netip.Addr) bool { return c.accepted && a == netip.MustParseAddr("127.0.0.1") }
 		})
 		req := delivery(Cloud, "repo:push", cloudPush)
 		sign(t, req, cloudPush, "secret")
-		if status, text := p.send(t, req); status != want {
-			t.Errorf("%q: answered %d %q, want %d", networks, status, text, want)
+		if status, text := p.send(t, req); status != c.status {
+			t.Errorf("accepted %v: answered %d %q, want %d", c.accepted, status, text, c.status)
 		}
+		p.mu.Lock()
+		if c.problem != "" && p.refused[c.problem] != 1 {
+			t.Errorf("counted %v", p.refused)
+		}
+		p.mu.Unlock()
 	}
 }
 
@@ -300,7 +302,7 @@ func TestSourceNetworks(t *testing.T) {
 func TestRateIsChecked(t *testing.T) {
 	t.Parallel()
 	var used atomic.Int64
-	p := newPlace(t, Cloud, func(c *Config) { c.Allow = func(netip.Addr) bool { return used.Add(1) <= 2 } })
+	p := newReceiverEnv(t, Cloud, func(c *Config) { c.Allow = func(netip.Addr) bool { return used.Add(1) <= 2 } })
 	for _, want := range []int{401, 401, 429} {
 		req := delivery(Cloud, "repo:push", cloudPush)
 		req.Header.Set(SignatureHeader, publishedSignature)
@@ -313,7 +315,7 @@ func TestRateIsChecked(t *testing.T) {
 // TestSlowBody: a body that stalls is answered, and does not keep its connection.
 func TestSlowBody(t *testing.T) {
 	t.Parallel()
-	p := newPlace(t, Cloud, func(c *Config) { c.Timeout = 50 * time.Millisecond })
+	p := newReceiverEnv(t, Cloud, func(c *Config) { c.Timeout = 50 * time.Millisecond })
 	conn, err := tls.Dial("tcp", p.server.Listener.Addr().String(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
 	if err != nil {
 		t.Fatal(err)
@@ -338,7 +340,7 @@ func TestSlowBody(t *testing.T) {
 // are not.
 func TestForwardedFields(t *testing.T) {
 	t.Parallel()
-	p := newPlace(t, Cloud, nil)
+	p := newReceiverEnv(t, Cloud, nil)
 	req := delivery(Cloud, "repo:push", cloudPush)
 	sign(t, req, cloudPush, "secret")
 	for _, name := range []string{"Authorization", "Cookie", "Proxy-Authorization", "X-Forwarded-For", "X-Forwarded-User", "X-Real-Ip", "Forwarded", "X-Remote-User", "X-Original-Url", "X-Kubernetes-User", "Remote-User"} {
@@ -367,15 +369,24 @@ func TestForwardedFields(t *testing.T) {
 func TestReceiversThatVerifyNothing(t *testing.T) {
 	t.Parallel()
 	secrets := func(s ...Secret) func() []Secret { return func() []Secret { return s } }
-	one, queue := secretOf(t, "secret"), &memory{}
-	for name, c := range map[string]Config{
-		"no kind":         {Secrets: secrets(one), Queue: queue},
-		"another kind":    {Kind: 7, Secrets: secrets(one), Queue: queue},
-		"no secrets":      {Kind: Cloud, Queue: queue},
-		"an empty list":   {Kind: Cloud, Secrets: secrets(), Queue: queue},
-		"an empty secret": {Kind: Cloud, Secrets: secrets(one, Secret{}), Queue: queue},
-		"no queue":        {Kind: Cloud, Secrets: secrets(one)},
+	one, queue := secretOf(t, "secret"), &memoryQueue{}
+	valid := Config{Kind: Cloud, Secrets: secrets(one), Queue: queue, Decider: allowAll{}, Events: []string{"repo:push"}}
+	if _, err := NewReceiver(valid); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*Config){
+		"no kind":             func(c *Config) { c.Kind = 0 },
+		"another kind":        func(c *Config) { c.Kind = 7 },
+		"no secrets":          func(c *Config) { c.Secrets = nil },
+		"an empty list":       func(c *Config) { c.Secrets = secrets() },
+		"an empty secret":     func(c *Config) { c.Secrets = secrets(one, Secret{}) },
+		"no queue":            func(c *Config) { c.Queue = nil },
+		"no decider":          func(c *Config) { c.Decider = nil },
+		"a misspelled event":  func(c *Config) { c.Events = []string{"repo:psuh"} },
+		"an event of another": func(c *Config) { c.Events = []string{"repo:refs_changed"} },
 	} {
+		c := valid
+		change(&c)
 		if _, err := NewReceiver(c); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
@@ -387,7 +398,7 @@ func BenchmarkDelivery(b *testing.B) {
 	for name, secret := range map[string]string{"verified": "secret", "forged": "another"} {
 		b.Run(name, func(b *testing.B) {
 			key := secretOf(b, "secret")
-			r, err := NewReceiver(Config{Kind: Cloud, Secrets: func() []Secret { return []Secret{key} }, Queue: &memory{outcome: Repeated}})
+			r, err := NewReceiver(Config{Kind: Cloud, Secrets: func() []Secret { return []Secret{key} }, Queue: &memoryQueue{outcome: Repeated}, Decider: allowAll{}})
 			if err != nil {
 				b.Fatal(err)
 			}

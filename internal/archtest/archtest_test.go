@@ -33,6 +33,7 @@ var core = map[string][]string{
 	"audit/evidence/pack":     {module + "/audit", module + "/policy"},
 	"audit/evidence/ruletext": {module + "/audit/evidence/pack", module + "/audit/recorded", module + "/policy"},
 	"proxy":                   {module + "/identity", module + "/policy", module + "/audit", module + "/internal/destination", module + "/internal/fair", module + "/internal/uuid"},
+	"webhook":                 {module + "/policy", module + "/internal/destination", module + "/internal/uuid"},
 	"reconcile":               {module + "/identity", module + "/audit", module + "/internal/pause", module + "/internal/uuid"},
 }
 

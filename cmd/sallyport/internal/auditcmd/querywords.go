@@ -3,6 +3,7 @@ package auditcmd
 import (
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/webhook"
 )
 
 // ReasonWords is the vocabulary of reasons.
@@ -13,6 +14,7 @@ var ReasonWords = func() []string {
 		policy.TargetInvalid, policy.RequestInvalid, policy.TLSRequired, policy.HeadTooLarge, policy.HeadTimeout, policy.BodyTimeout, policy.AddressProhibited, policy.NameUnresolved,
 		policy.AuditUnavailable, policy.TargetUnreachable, policy.TargetTimeout, policy.UpstreamUnavailable, policy.UpstreamTimeout, policy.ResponseInvalid,
 		policy.Overloaded, policy.ByteLimit, policy.StepLimit, policy.RepositoryLimit, policy.InstanceLimit, policy.ShuttingDown, policy.EmergencyStop, policy.InternalError,
+		webhook.Configured, webhook.RepositoryNotAllowed, webhook.EventNotAllowed,
 		policy.CredentialMissing, policy.CredentialAmbiguous, policy.CredentialMalformed, policy.CredentialTooLarge, policy.CredentialAlgorithm,
 		policy.CredentialKeyUnknown, policy.CredentialSignature, policy.CredentialIssuer, policy.CredentialAudience, policy.CredentialExpired,
 		policy.CredentialNotYetValid, policy.CredentialLifetime, policy.CredentialWorkspace, policy.CredentialSubject, policy.CredentialClaims,
