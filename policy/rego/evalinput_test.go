@@ -9,6 +9,7 @@ import (
 
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/rego/canonical"
 )
 
 // echo allows with a message that holds the fields a fuzzer fills.
@@ -177,7 +178,7 @@ func FuzzInput(f *testing.F) {
 		if err := json.Unmarshal(d.Input, &stored); err != nil {
 			t.Fatal(err)
 		}
-		if stored.Principal.Branch != clean("b"+branch) || stored.Request.Path != clean(path) {
+		if stored.Principal.Branch != canonical.Clean("b"+branch) || stored.Request.Path != canonical.Clean(path) {
 			t.Fatalf("stored %+v of %q and %q", stored, branch, path)
 		}
 		again, err := set.Replay(t.Context(), d.Input)

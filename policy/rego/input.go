@@ -7,6 +7,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/sallyport/sallyport/policy/rego/canonical"
 )
 
 // readInput reads an input for evaluating it only. An input in the form
@@ -76,7 +78,7 @@ func (r *inputReader) object(depth int) *ast.Term {
 		if value == nil {
 			return nil
 		}
-		pairs = append(pairs, [2]*ast.Term{keyTerm(name), value})
+		pairs = append(pairs, [2]*ast.Term{canonical.Key(name), value})
 		if len(pairs) > maxInputMembers {
 			return nil
 		}
