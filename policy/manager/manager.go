@@ -58,6 +58,7 @@ func New(c Config) (*Manager, error) {
 		history:       newPolicyHistory(),
 		log:           log, notifier: c.Notifier,
 		rejectionCounts: map[RejectionKind]int{},
+		requests:        make(chan struct{}, 1),
 	}
 	p.workers = p.newWorkers(cfg)
 	p.options.Workers = p.workers
@@ -178,7 +179,8 @@ func (p *Manager) activate(set *rego.Set, offered policy.Revision) {
 	}
 }
 
-// Follow polls the source until ctx ends. It refreshes at once for each value of reload.
+// Follow polls the source until ctx ends. It refreshes at once for each value of reload, and
+// after [Manager.RequestRefresh]. Only one goroutine may call it, once.
 func (p *Manager) Follow(ctx context.Context, reload <-chan os.Signal) {
 	var background sync.WaitGroup
 	defer background.Wait()
@@ -188,6 +190,7 @@ func (p *Manager) Follow(ctx context.Context, reload <-chan os.Signal) {
 	ticker := time.NewTicker(p.poll)
 	defer ticker.Stop()
 	checked, settled := p.checks.Ready(), (<-chan time.Time)(nil)
+	requested, rested := (<-chan struct{})(p.requests), (<-chan time.Time)(nil)
 	for {
 		select {
 		case <-ctx.Done():
@@ -202,6 +205,13 @@ func (p *Manager) Follow(ctx context.Context, reload <-chan os.Signal) {
 			checked, settled = p.checks.Ready(), nil
 		case death := <-p.deaths:
 			p.recordDeath(ctx, death)
+		case <-requested:
+			p.Refresh(ctx, false)
+			took := time.Duration(p.pollDuration.Load())
+			ticker.Reset(nextPoll(p.poll, took))
+			requested, rested = nil, time.After(requestPause(took))
+		case <-rested:
+			requested, rested = p.requests, nil
 		case <-ticker.C:
 			p.Refresh(ctx, false)
 			ticker.Reset(nextPoll(p.poll, time.Duration(p.pollDuration.Load())))

@@ -28,6 +28,8 @@ type Manager struct {
 	activated func()                                            // called after each activation of a commit is recorded; nil: none
 	changed   func(revision policy.Revision, activation uint64) // called after each activation; nil: none
 
+	requests chan struct{} // one value: a refresh is requested that has not begun
+
 	checks     *Checks          // of repositories whose policy has changed
 	rejections Rejections       // of repositories, in the active revision
 	unrecorded []rego.Rejection // of them, those without an event; of the one refresh
