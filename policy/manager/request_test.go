@@ -41,7 +41,7 @@ func newGated(set *rego.Set, directory string) (*Manager, *gatedSource) {
 	g := &gatedSource{snapshot: set.Snapshot(), begun: make(chan time.Time), release: make(chan struct{})}
 	p := &Manager{
 		engine: new(rego.Engine), source: g, poll: time.Hour, kept: source.NewKept(directory), log: slog.New(slog.DiscardHandler),
-		good: set, current: set.Revision().Digest, offered: set.Revision(), confirmed: time.Now().Add(24 * time.Hour),
+		lastGood: set, current: set.Revision().Digest, offered: set.Revision(), confirmedOnDisk: time.Now().Add(24 * time.Hour),
 		requests: make(chan struct{}, 1),
 	}
 	p.checks = p.newChecks()
