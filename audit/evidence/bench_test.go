@@ -1,6 +1,7 @@
 package evidence
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -20,6 +21,15 @@ type generated struct {
 	decisions int64
 }
 
+// policyInput is the input of a decision in the form of package policy/rego. A record
+// has only the parts of it that no other field has.
+func policyInput(e *audit.Event) []byte {
+	return fmt.Appendf(nil, `{"principal":{"kind":"pipeline_step","workspace":{"uuid":%q,"slug":%q},"repository":{"uuid":%q,"full_name":%q},`+
+		`"deployment":{"uuid":%q,"slug":%q,"type":%q},"pipeline":{"uuid":""},"step":{"uuid":""},"branch":%q},`+
+		`"action":"connect","target":{"scheme":"https","host":%q,"port":443},"client":{"address":""},"time":%q}`,
+		e.WorkspaceUUID, e.Workspace, e.RepositoryUUID, e.Repository, e.DeploymentUUID, e.Deployment, e.DeploymentType, e.Branch, e.Host, e.Time.Format("2006-01-02T15:04:05.999999Z"))
+}
+
 // record is that of a leaf: decisions are even, their ends odd.
 func (g *generated) record(leaf int64) []byte {
 	n := leaf / 2
@@ -28,12 +38,17 @@ func (g *generated) record(leaf int64) []byte {
 	if leaf%2 == 0 {
 		e = decisionEvent(int(n), when, "allow", "policy_allowed", fmt.Sprintf("host-%d.example", n))
 		e.Message = "a message that is as long as messages of policies are"
+		e.Input = policyInput(e)
 	} else {
 		e = endEvent(int(n), when.Add(time.Millisecond), n, n)
 	}
 	e.Writer, e.WriterSequence = "w", leaf+1
 	e.Normalise()
-	return e.AppendRecord(nil)
+	record := e.AppendRecord(nil)
+	if leaf == 0 && !bytes.Contains(record, []byte(`,"input_parts":{`)) {
+		g.t.Fatalf("the record has its whole input, unlike those of a server: %s", record)
+	}
+	return record
 }
 
 func newGenerated(t testing.TB, decisions int64) *generated {

@@ -63,29 +63,39 @@ type Event struct {
 	Attributes     map[string]string `json:"attributes"`
 }
 
-// inputField is where the input of a record begins; no string and no attribute of
-// a record can hold it.
 const (
 	recordHead = `{"version":1,"time":"`
-	inputField = `,"input":{`
 	kindField  = `","kind":"`
 	timeLength = len("2006-01-02T15:04:05.000000Z")
 )
 
-// Read reads a record but for its input, which is most of it.
+// Read reads a record except for its input, which is not checked either: it is most of a
+// record.
 func Read(record []byte) (*Event, error) {
-	head := record
-	if at := bytes.Index(record, []byte(inputField)); at > 0 && bytes.HasPrefix(record, []byte(recordHead)) {
-		head = append(bytes.Clone(record[:at]), '}')
+	if e := scanRecord(record); e != nil {
+		return e, nil
 	}
-	if s := scanRecord(head); s != nil {
-		return s, nil
-	}
-	s := new(Event)
-	if err := json.Unmarshal(head, s); err != nil {
+	e := new(Event)
+	if err := json.Unmarshal(withoutInput(record), e); err != nil {
 		return nil, fmt.Errorf("a record cannot be read: %w", err)
 	}
-	return s, nil
+	return e, nil
+}
+
+// withoutInput returns a record without its input, or without the parts of it, which are its
+// last field.
+func withoutInput(record []byte) []byte {
+	if !bytes.HasPrefix(record, []byte(recordHead)) {
+		return record
+	}
+	for _, field := range []string{`,"input_parts":{`, `,"input":{`} {
+		// No other field can contain this text: a string has no quotation mark, and an
+		// attribute no object.
+		if at := bytes.Index(record, []byte(field)); at > 0 {
+			return append(bytes.Clone(record[:at]), '}')
+		}
+	}
+	return record
 }
 
 // Peek is the time and the kind of a record; empty where it is not a record of ours.
