@@ -21,12 +21,12 @@ import (
 // passes them on, and receives the server's notifications.
 type manager struct {
 	t     testing.TB
-	w     *world
+	w     *fixture
 	files []*os.File // from descriptor 3 on
 }
 
-// manage opens the world's listeners, as systemd does for a socket unit.
-func manage(t testing.TB, w *world, addresses ...string) *manager {
+// manage opens the fixture's listeners, as systemd does for a socket unit.
+func manage(t testing.TB, w *fixture, addresses ...string) *manager {
 	t.Helper()
 	m := &manager{t: t, w: w}
 	for _, address := range addresses {
@@ -53,7 +53,7 @@ func (m *manager) pass(file *os.File, err error) {
 // managed is a process of the manager's.
 type managed struct {
 	*server
-	told chan string // its notifications to the manager
+	notifications chan string // its notifications to the manager
 }
 
 // run starts a process with the sockets. LISTEN_PID has to be its own, which
@@ -111,7 +111,7 @@ func (p *managed) listen(socket *net.UnixConn) {
 			return
 		}
 		state, _, _ := strings.Cut(string(message[:n]), "\n")
-		p.told <- state
+		p.notifications <- state
 	}
 }
 
@@ -121,7 +121,7 @@ func (p *managed) expect(state string) {
 	late := time.After(patience)
 	for {
 		select {
-		case got := <-p.told:
+		case got := <-p.notifications:
 			if got == state {
 				return
 			}
@@ -217,8 +217,8 @@ func (f *flood) end(t testing.TB) int64 {
 	return f.done.Load()
 }
 
-// beside is the world's configuration with a data directory of its own.
-func (w *world) beside(t testing.TB) string {
+// beside is the fixture's configuration with a data directory of its own.
+func (w *fixture) beside(t testing.TB) string {
 	t.Helper()
 	text, err := os.ReadFile(w.config)
 	if err != nil {
@@ -239,7 +239,7 @@ func (w *world) beside(t testing.TB) string {
 // takes over the same sockets: beside each other, and with a gap between them.
 func TestUpgradeRefusesNothing(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{extra: "limits: {step: {requests_per_second: 0}, repository: {requests_per_second: 0}}\n"})
+	w := newFixture(t, options{extra: "limits: {step: {requests_per_second: 0}, repository: {requests_per_second: 0}}\n"})
 	m := manage(t, w, w.proxy, w.admin)
 	current := m.run()
 	current.expect("READY=1")
@@ -254,14 +254,14 @@ func TestUpgradeRefusesNothing(t *testing.T) {
 	configs := []string{w.config, w.beside(t)}
 	for i := range 3 {
 		held := w.tunnel(t, holding, to)
-		held.say(t, "before")
+		held.echoes(t, "before")
 		next := m.runWith(configs[(i+1)%2])
 		next.expect("READY=1")
 		// The tunnel may have come to either.
 		current.signal(syscall.SIGTERM)
 		current.expect("STOPPING=1")
 		f.progress(t, 20)
-		held.say(t, "and after")
+		held.echoes(t, "and after")
 		held.conn.Close()
 		current.await(0)
 		current = next
@@ -290,7 +290,7 @@ func TestUpgradeRefusesNothing(t *testing.T) {
 // health, and answers a health check.
 func TestManager(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	p := manage(t, w).run("WATCHDOG_USEC=200000", "LISTEN_PID=1", "LISTEN_FDS=7") // sockets for another process
 	p.expect("READY=1")
 	for range 3 {
@@ -308,20 +308,20 @@ func TestManager(t *testing.T) {
 		{[]string{"health", "--url", "http://" + w.admin}, "up\n"},
 		{[]string{"health", "--ready", "-c", w.config}, "ready\n"},
 	} {
-		if code, out, said := command(t, c.args...); code != 0 || out != c.want {
-			t.Errorf("%v ended with %d: %q %s", c.args, code, out, said)
+		if code, out, output := command(t, c.args...); code != 0 || out != c.want {
+			t.Errorf("%v ended with %d: %q %s", c.args, code, out, output)
 		}
 	}
 	p.signal(syscall.SIGTERM)
 	p.expect("STOPPING=1")
 	p.await(0)
-	if code, _, said := command(t, "health", "-c", w.config); code != 1 || !strings.Contains(said, "is it running") {
-		t.Errorf("health of nothing ended with %d: %s", code, said)
+	if code, _, output := command(t, "health", "-c", w.config); code != 1 || !strings.Contains(output, "is it running") {
+		t.Errorf("health of nothing ended with %d: %s", code, output)
 	}
 }
 
-// TestHealthSaysWhatIsWrong asks an instance that is up and not ready.
-func TestHealthSaysWhatIsWrong(t *testing.T) {
+// TestHealthNamesTheFault asks an instance that is up and not ready.
+func TestHealthNamesTheFault(t *testing.T) {
 	t.Parallel()
 	mux := http.NewServeMux()
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
@@ -337,11 +337,11 @@ func TestHealthSaysWhatIsWrong(t *testing.T) {
 	go func() { _ = s.Serve(l) }()
 	t.Cleanup(func() { _ = s.Close() })
 	url := "http://" + l.Addr().String()
-	if code, out, said := command(t, "health", "--url", url); code != 0 || out != "up\n" {
-		t.Errorf("health ended with %d: %q %s", code, out, said)
+	if code, out, output := command(t, "health", "--url", url); code != 0 || out != "up\n" {
+		t.Errorf("health ended with %d: %q %s", code, out, output)
 	}
-	if code, out, said := command(t, "health", "--ready", "--url", url); code != 1 || out != "" || said != "sallyport: not ready\naudit: the database is away\n" {
-		t.Errorf("health --ready ended with %d: %q %q", code, out, said)
+	if code, out, output := command(t, "health", "--ready", "--url", url); code != 1 || out != "" || output != "sallyport: not ready\naudit: the database is away\n" {
+		t.Errorf("health --ready ended with %d: %q %q", code, out, output)
 	}
 }
 
@@ -352,18 +352,18 @@ func TestSocketsThatDoNotFit(t *testing.T) {
 	stray := freeAddress(t)
 	for _, c := range []struct {
 		name string
-		open func(*testing.T, *world) *manager
+		open func(*testing.T, *fixture) *manager
 		env  []string
 		says []string
 	}{
-		{"of no key", func(t *testing.T, w *world) *manager { return manage(t, w, w.proxy, stray) }, []string{"LISTEN_FDNAMES=proxy:other"},
+		{"of no key", func(t *testing.T, w *fixture) *manager { return manage(t, w, w.proxy, stray) }, []string{"LISTEN_FDNAMES=proxy:other"},
 			[]string{`descriptor 4 \"other\"`, stray, "listeners[].address"}},
-		{"none at all", func(t *testing.T, w *world) *manager {
+		{"none at all", func(t *testing.T, w *fixture) *manager {
 			m := manage(t, w)
 			m.pass(os.Open(os.DevNull))
 			return m
 		}, nil, []string{"descriptor 3", "not a listening socket", "ListenStream="}},
-		{"of another family", func(t *testing.T, w *world) *manager {
+		{"of another family", func(t *testing.T, w *fixture) *manager {
 			l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "s"), Net: "unix"})
 			if err != nil {
 				t.Fatal(err)
@@ -373,14 +373,14 @@ func TestSocketsThatDoNotFit(t *testing.T) {
 			m.pass(l.File())
 			return m
 		}, nil, []string{"descriptor 3", "TCP sockets only"}},
-		{"not a number", func(t *testing.T, w *world) *manager { return manage(t, w) }, []string{"LISTEN_FDS=many"}, []string{"LISTEN_FDS", "many"}},
-		{"names that do not match", func(t *testing.T, w *world) *manager { return manage(t, w, w.proxy) }, []string{"LISTEN_FDNAMES=a:b"},
+		{"not a number", func(t *testing.T, w *fixture) *manager { return manage(t, w) }, []string{"LISTEN_FDS=many"}, []string{"LISTEN_FDS", "many"}},
+		{"names that do not match", func(t *testing.T, w *fixture) *manager { return manage(t, w, w.proxy) }, []string{"LISTEN_FDNAMES=a:b"},
 			[]string{"LISTEN_FDNAMES", "2 names for 1 sockets"}},
-		{"a watchdog without a time", func(t *testing.T, w *world) *manager { return manage(t, w) }, []string{"WATCHDOG_USEC=soon"}, []string{"WATCHDOG_USEC"}},
+		{"a watchdog without a time", func(t *testing.T, w *fixture) *manager { return manage(t, w) }, []string{"WATCHDOG_USEC=soon"}, []string{"WATCHDOG_USEC"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, options{embedded: true}) // which is not started
+			w := newFixture(t, options{embedded: true}) // which is not started
 			p := c.open(t, w).run(c.env...)
 			p.await(1)
 			text := strings.ReplaceAll(p.log.text(), `"`, `\"`)

@@ -19,21 +19,21 @@ import (
 )
 
 // quickly is a server that seals often.
-func quickly(t *testing.T, o options) *world {
-	w := newWorld(t, o)
+func quickly(t *testing.T, o options) *fixture {
+	w := newFixture(t, o)
 	w.seals(t, "  checkpoints: {interval: 100ms}\n")
 	w.start()
 	return w
 }
 
 // scraped waits until the metric is over 0.
-func scraped(t *testing.T, w *world, metric string) []alertScrape {
+func scraped(t *testing.T, w *fixture, metric string) []alertScrape {
 	t.Helper()
 	eventually(t, metric+" shows", func() bool { return w.counter(t, metric) > 0 })
 	return []alertScrape{{Body: w.scrape()}}
 }
 
-func (w *world) denied(t *testing.T) {
+func (w *fixture) denied(t *testing.T) {
 	t.Helper()
 	w.connect(t, w.anybody(), "nobody.example:443").refused(t, 403, "no_rule_matched")
 }
@@ -84,7 +84,7 @@ func stateJournalFull(t *testing.T) []alertScrape {
 // one event.
 func stateQueueFull(t *testing.T) []alertScrape {
 	db, postgres := newServerDatabase(t)
-	w := newWorld(t, options{database: db, program: mutant(t), env: []string{"SALLYPORT_WITHOUT=queue"}})
+	w := newFixture(t, options{database: db, program: mutant(t), env: []string{"SALLYPORT_WITHOUT=queue"}})
 	w.start()
 	w.denied(t)
 	postgres.Freeze(t)
@@ -131,7 +131,7 @@ func stateSealerHangs(t *testing.T) []alertScrape {
 }
 
 // transaction runs a statement in a transaction that stays open until the test ends.
-func (w *world) transaction(t *testing.T, sql string) {
+func (w *fixture) transaction(t *testing.T, sql string) {
 	t.Helper()
 	to, err := w.adminURL()
 	if err != nil {
@@ -156,14 +156,14 @@ func stateNumberMissing(t *testing.T) []alertScrape {
 }
 
 func statePublishingFails(t *testing.T) []alertScrape {
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	w.seals(t, "  checkpoints: {interval: 100ms, urls: [\"http://127.0.0.1:9/\"]}\n")
 	w.start()
 	return scraped(t, w, "sallyport_checkpoint_publishers_failing")
 }
 
 func stateIssuerUnavailable(t *testing.T) []alertScrape {
-	w := newWorld(t, options{identity: "  jwks_max_age: 10s\n"})
+	w := newFixture(t, options{identity: "  jwks_max_age: 10s\n"})
 	w.start()
 	w.denied(t)
 	w.Bitbucket.Stop()
@@ -171,7 +171,7 @@ func stateIssuerUnavailable(t *testing.T) []alertScrape {
 }
 
 func stateAPIUnavailable(t *testing.T) []alertScrape {
-	w := newWorld(t, options{audit: reconcileOften})
+	w := newFixture(t, options{audit: reconcileOften})
 	defer w.Bitbucket.Inject(bitbuckettest.REST, bitbuckettest.Failing(500)).Clear()
 	w.start()
 	a := w.connect(t, w.anybody(), "nobody.example:443")
@@ -180,7 +180,7 @@ func stateAPIUnavailable(t *testing.T) []alertScrape {
 }
 
 func stateNameReassigned(t *testing.T) []alertScrape {
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	w.start()
 	w.connect(t, w.caller(w.Tools, nil, "main"), "nobody.example:443").refused(t, 403, "no_rule_matched")
 	before := w.scrape()
@@ -194,14 +194,14 @@ func stateNameReassigned(t *testing.T) []alertScrape {
 
 // stateSchemaChanged: a trigger is disabled, and nothing compares the schema later.
 func stateSchemaChanged(t *testing.T) []alertScrape {
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	w.alter(t, `ALTER TABLE audit.policies DISABLE TRIGGER refuse_row_change`)
 	w.start()
 	return scraped(t, w, "sallyport_schema_differences")
 }
 
 func stateNamesLockHeld(t *testing.T) []alertScrape {
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	w.start()
 	w.transaction(t, `SELECT FROM audit.locks WHERE name = 'names' FOR UPDATE`)
 	a := w.connect(t, w.anybody(), "nobody.example:443")
@@ -211,7 +211,7 @@ func stateNamesLockHeld(t *testing.T) []alertScrape {
 
 // statePolicyRejected has another instance that accepts the policy of before.
 func statePolicyRejected(t *testing.T) []alertScrape {
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	w.start()
 	before := w.scrape()
 	if err := os.WriteFile(filepath.Join(w.policy, "egress", "broken.rego"), []byte("package sallyport.egress\n\nallow contains\n"), 0o644); err != nil {
@@ -224,16 +224,16 @@ func statePolicyRejected(t *testing.T) []alertScrape {
 
 // stateRepositoryRejected: a repository's folder fails, and the rest is active.
 func stateRepositoryRejected(t *testing.T) []alertScrape {
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	w.start()
 	w.folder(t, "tools", failingFolders[0].text)
-	w.tell(t, 0, "policy", "reload")
+	w.operatorCommand(t, 0, "policy", "reload")
 	return scraped(t, w, `sallyport_repository_policies_rejected{in_force="kept"}`)
 }
 
 // stateWorkerTerminated: the rules of a repository exceed the stack of a worker.
 func stateWorkerTerminated(t *testing.T) []alertScrape {
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	w.folder(t, "tools", "package sallyport.repository[\"acme/tools\"]\n\n"+nestedArrays()+"allow contains {\"rule\": \"bomb\"} if {\n\tinput.target.host == \"bomb.example\"\n\tx20 == y20\n}\n")
 	w.start()
 	before := w.scrape()
@@ -243,7 +243,7 @@ func stateWorkerTerminated(t *testing.T) []alertScrape {
 }
 
 func statePolicyTooOld(t *testing.T) []alertScrape {
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	w.inPolicy(t, "  max_age: 1s\n")
 	w.start()
 	before := w.scrape()
@@ -262,10 +262,10 @@ func statePolicyTooOld(t *testing.T) []alertScrape {
 // statePolicyEndless: a revision that cannot be evaluated for an open tunnel. The
 // probe that would reject it is left out of this program.
 func statePolicyEndless(t *testing.T) []alertScrape {
-	w := newWorld(t, options{program: mutant(t), env: []string{"SALLYPORT_WITHOUT=probe"}})
+	w := newFixture(t, options{program: mutant(t), env: []string{"SALLYPORT_WITHOUT=probe"}})
 	w.start()
 	target := echo(t)
-	w.tunnel(t, w.anybody(), "raw.partner.example:"+target.port).say(t, "open")
+	w.tunnel(t, w.anybody(), "raw.partner.example:"+target.port).echoes(t, "open")
 	if err := os.WriteFile(filepath.Join(w.policy, "egress", "endless.rego"), []byte(`package sallyport.egress
 
 deny contains {"rule": "endless"} if {
@@ -282,7 +282,7 @@ deny contains {"rule": "endless"} if {
 }
 
 func stateManyDenied(t *testing.T) []alertScrape {
-	w := newWorld(t, options{extra: "limits: {step: {requests_per_second: 1000}}\n"})
+	w := newFixture(t, options{extra: "limits: {step: {requests_per_second: 1000}}\n"})
 	w.start()
 	c := w.anybody()
 	deny := func() string {
@@ -295,7 +295,7 @@ func stateManyDenied(t *testing.T) []alertScrape {
 }
 
 func stateRecordingSlow(t *testing.T) []alertScrape {
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	w.start()
 	w.alter(t, `CREATE FUNCTION public.slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.7); RETURN NEW; END $$;
 		GRANT EXECUTE ON FUNCTION public.slow() TO PUBLIC; CREATE TRIGGER slow BEFORE INSERT ON audit.events FOR EACH ROW EXECUTE FUNCTION public.slow()`)
@@ -310,7 +310,7 @@ func stateRecordingSlow(t *testing.T) []alertScrape {
 // stateDescriptorsShort: the limit follows the number of open descriptors, which grows
 // while the server starts. With none left /metrics does not have that number.
 func stateDescriptorsShort(t *testing.T) []alertScrape {
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	w.start()
 	var limit unix.Rlimit
 	if err := unix.Prlimit(w.cmd.Process.Pid, unix.RLIMIT_NOFILE, nil, &limit); err != nil {
@@ -337,7 +337,7 @@ func stateDescriptorsShort(t *testing.T) []alertScrape {
 }
 
 func stateDeploymentBypassed(t *testing.T) []alertScrape {
-	w := newWorld(t, options{audit: reconcileOften})
+	w := newFixture(t, options{audit: reconcileOften})
 	w.start()
 	// A repository is known once it was here.
 	seen, around := w.production(), w.production()
@@ -348,7 +348,7 @@ func stateDeploymentBypassed(t *testing.T) []alertScrape {
 }
 
 func stateSchemaDiffers(t *testing.T) []alertScrape {
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	w.alter(t, `CREATE VIEW audit.somebodys AS SELECT 1 AS one`)
 	w.start()
 	return scraped(t, w, "sallyport_schema_differences")
@@ -356,7 +356,7 @@ func stateSchemaDiffers(t *testing.T) []alertScrape {
 
 // stateSelfTestFailed: policy lets everything out, so that none passes either.
 func stateSelfTestFailed(t *testing.T) []alertScrape {
-	w := newWorld(t, options{extra: "self_test: {interval: 1s}\n"})
+	w := newFixture(t, options{extra: "self_test: {interval: 1s}\n"})
 	if err := os.WriteFile(filepath.Join(w.policy, "egress", "everything.rego"),
 		[]byte("package sallyport.egress\n\nallow contains {\"rule\": \"everything\"} if input.target.port > 0\n"), 0o644); err != nil {
 		t.Fatal(err)
@@ -375,9 +375,9 @@ func statePanic(t *testing.T) []alertScrape {
 }
 
 func stateEmergencyStop(t *testing.T) []alertScrape {
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	w.start()
-	w.tell(t, 0, "emergency-stop", "--reason", "a test")
+	w.operatorCommand(t, 0, "emergency-stop", "--reason", "a test")
 	return []alertScrape{{Body: w.scrape()}}
 }
 

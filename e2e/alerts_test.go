@@ -38,7 +38,7 @@ type alertScrape struct {
 // alertCases has a case for every alert of deploy/alerts.example.yaml.
 var alertCases = map[string]alertCase{
 	"not reachable": {alerts: []string{"SallyportDown"}, state: func(t *testing.T) []alertScrape {
-		w := newWorld(t, options{})
+		w := newFixture(t, options{})
 		w.start()
 		w.stop()
 		return []alertScrape{{Body: w.scrape()}}
@@ -227,7 +227,7 @@ func ownMetrics(body string) string {
 // healthyScrape is that of a server with everything switched on, which has decided,
 // sealed, reconciled and tested itself.
 func healthyScrape(t *testing.T) string {
-	w := newWorld(t, options{audit: reconcileOften, extra: "self_test: {interval: 1s}\n"})
+	w := newFixture(t, options{audit: reconcileOften, extra: "self_test: {interval: 1s}\n"})
 	w.seals(t, "  checkpoints: {interval: 200ms}\n")
 	w.start()
 	if resp, err := w.client(t, w.production()).Get(w.https("api.partner.example", "/")); err != nil {

@@ -19,7 +19,7 @@ import (
 // approved pull request, and a self-approval, are called that.
 func TestApprovals(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	w.Workspace.AddAccessToken(testenv.AccessToken, bitbuckettest.ScopeRepository, bitbuckettest.ScopePipeline, bitbuckettest.ScopePullRequest)
 	repository := w.Workspace.AddRepository("egress-policy", "SEC")
 	kim, ada := w.Bitbucket.AddAccount("Kim"), w.Bitbucket.AddAccount("=cmd|'/C calc'!A0<script>")
@@ -99,9 +99,9 @@ func TestApprovals(t *testing.T) {
 
 // approving is a server whose policy is in a repository of the emulated Bitbucket, with
 // a pull request that merged the first commit and that its author alone approved.
-func approving(t *testing.T, scopes ...string) *world {
+func approving(t *testing.T, scopes ...string) *fixture {
 	t.Helper()
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	w.Workspace.AddAccessToken(testenv.AccessToken, scopes...)
 	kim := w.Bitbucket.AddAccount("Kim")
 	_, _, first := w.policyFromGit(t, new(atomic.Bool), "  approvals: {repository: acme/egress-policy}\n")
@@ -129,7 +129,7 @@ func stateApprovalsUnread(t *testing.T) []alertScrape {
 }
 
 // changedPolicy commits a rule of this name.
-func (w *world) changedPolicy(t *testing.T, commit func() string, rule string) string {
+func (w *fixture) changedPolicy(t *testing.T, commit func() string, rule string) string {
 	t.Helper()
 	text := "package sallyport.egress\n\nallow contains {\"rule\": \"" + rule + "\"} if input.target.host == \"" + rule + ".example\"\n"
 	if err := os.WriteFile(filepath.Join(w.policy, "egress", rule+".rego"), []byte(text), 0o644); err != nil {

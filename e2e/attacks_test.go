@@ -19,7 +19,7 @@ import (
 // server records and seals, and every command that reads the log answers.
 func TestReadersAfterAttacks(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	key := filepath.Join(t.TempDir(), "key")
 	public := newKeyFile(t, key)
 	w.seals(t, fmt.Sprintf("  signing_key_file: %q\n  checkpoints: {interval: 200ms}\n", key))
@@ -134,9 +134,9 @@ func TestReadersAfterAttacks(t *testing.T) {
 		{0, honest, []string{"show", honest}},
 		{0, "", []string{"proof", honest}},
 	} {
-		code, said, errOut := command(t, append([]string{"audit", tt.args[0]}, append(tt.args[1:], "--database-url-file", login)...)...)
-		if code != tt.status || !strings.Contains(said, tt.want) {
-			t.Errorf("%v ended with %d, not %d, or says nothing of %q:\n%s%s", tt.args, code, tt.status, tt.want, said, errOut)
+		code, output, errOut := command(t, append([]string{"audit", tt.args[0]}, append(tt.args[1:], "--database-url-file", login)...)...)
+		if code != tt.status || !strings.Contains(output, tt.want) {
+			t.Errorf("%v ended with %d, not %d, or says nothing of %q:\n%s%s", tt.args, code, tt.status, tt.want, output, errOut)
 		}
 	}
 }

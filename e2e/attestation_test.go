@@ -8,12 +8,12 @@ import (
 	"testing"
 )
 
-// TestSchemaChangeIsSeen: a login that acts as the owner lets every change through.
+// TestSchemaChangeIsDetected: a login that acts as the owner lets every change through.
 // The verification and the server name the function; a policy whose content it then
 // changes is damage.
-func TestSchemaChangeIsSeen(t *testing.T) {
+func TestSchemaChangeIsDetected(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	w.seals(t, "  checkpoints: {interval: 100ms}\n")
 	w.start()
 	w.connect(t, w.anybody(), "nobody.example:443").refused(t, 403, "no_rule_matched")

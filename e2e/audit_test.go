@@ -148,7 +148,7 @@ func withUser(raw, user, password string) string {
 }
 
 // query returns the rows of a statement as JSON objects.
-func (w *world) query(t testing.TB, sql string, args ...any) []fields {
+func (w *fixture) query(t testing.TB, sql string, args ...any) []fields {
 	t.Helper()
 	rows, err := w.tryQuery(sql, args...)
 	if err != nil {
@@ -157,7 +157,7 @@ func (w *world) query(t testing.TB, sql string, args ...any) []fields {
 	return rows
 }
 
-func (w *world) tryQuery(sql string, args ...any) ([]fields, error) {
+func (w *fixture) tryQuery(sql string, args ...any) ([]fields, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	to, err := w.adminURL()
@@ -187,7 +187,7 @@ func (w *world) tryQuery(sql string, args ...any) ([]fields, error) {
 }
 
 // alter runs a statement as the superuser.
-func (w *world) alter(t testing.TB, sql string) {
+func (w *fixture) alter(t testing.TB, sql string) {
 	t.Helper()
 	to, err := w.adminURL()
 	if err != nil {
@@ -203,7 +203,7 @@ func (w *world) alter(t testing.TB, sql string) {
 	}
 }
 
-func (w *world) adminURL() (string, error) {
+func (w *fixture) adminURL() (string, error) {
 	if w.database != nil {
 		return w.database.admin, nil
 	}
@@ -216,13 +216,13 @@ func (w *world) adminURL() (string, error) {
 
 // decisions are the rows of audit.decisions of a step, the oldest first, with
 // the record as JSON.
-func (w *world) decisions(t testing.TB, step string) []fields {
+func (w *fixture) decisions(t testing.TB, step string) []fields {
 	t.Helper()
 	return w.query(t, selectDecisions+` WHERE d.step_uuid = $1::text::uuid ORDER BY d.time, e.writer_sequence`, step)
 }
 
 // decisionWith is the decision with this id, of any client.
-func (w *world) decisionWith(t testing.TB, id string) fields {
+func (w *fixture) decisionWith(t testing.TB, id string) fields {
 	t.Helper()
 	rows := w.query(t, selectDecisions+` WHERE d.decision_id = $1::text::uuid`, id)
 	if len(rows) != 1 {
@@ -238,14 +238,14 @@ const selectDecisions = `SELECT d.*, convert_from(audit.record(e), 'UTF8')::json
 
 // decision is the one decision of a step. Where it was allowed, it is waited for
 // that it has its end beside it.
-func (w *world) decision(t testing.TB, c caller) fields {
+func (w *fixture) decision(t testing.TB, c caller) fields {
 	t.Helper()
 	rows := w.closed(t, c, 1)
 	return rows[0]
 }
 
 // closed are the n decisions of a step, all ended.
-func (w *world) closed(t testing.TB, c caller, n int) []fields {
+func (w *fixture) closed(t testing.TB, c caller, n int) []fields {
 	t.Helper()
 	var rows []fields
 	eventually(t, "the step's decisions are on record with their ends", func() bool {
@@ -266,10 +266,10 @@ func (w *world) closed(t testing.TB, c caller, n int) []fields {
 // both checks one decision: the canonical log line and the audit row agree, and
 // have what is expected. Expected fields that only the row has are not
 // looked for in the line.
-func (w *world) both(t testing.TB, row, want fields) {
+func (w *fixture) both(t testing.TB, row, want fields) {
 	t.Helper()
 	check(t, "audit row", row, want)
-	line := w.log.wait(t, "of decision "+show(row["decision_id"]), says("decision", fields{"decision_id": row["decision_id"]}))
+	line := w.log.wait(t, "of decision "+show(row["decision_id"]), message("decision", fields{"decision_id": row["decision_id"]}))
 	same := fields{}
 	for _, name := range []string{"verdict", "mode", "would_deny", "reason", "rule", "action", "host", "port",
 		"client_address", "listener", "revision", "workspace_uuid", "repository", "step_uuid", "deployment"} {
@@ -304,15 +304,15 @@ func orderly(t testing.TB, row fields) {
 	}
 }
 
-// kept reports whether the connection string's parts look like what they are;
-// it keeps a test from passing because its secret was never used.
-func (d *database) kept() bool {
+// holdsPassword reports whether the connection string has the password: otherwise a test
+// for secrets would pass because the secret was never used.
+func (d *database) holdsPassword() bool {
 	text, err := os.ReadFile(d.urlFile)
 	return err == nil && strings.Contains(string(text), d.password)
 }
 
 // testWriterEnded: the writer has begun and ended, and none of its numbers is missing.
-func testWriterEnded(t *testing.T, w *world) {
+func testWriterEnded(t *testing.T, w *fixture) {
 	writers := w.query(t, `SELECT * FROM audit.writers`)
 	if len(writers) != 1 {
 		t.Fatalf("there are %d writers: %v", len(writers), writers)
@@ -329,7 +329,7 @@ func testWriterEnded(t *testing.T, w *world) {
 
 // testLeaves: anybody can compute a record's leaf in plain SQL, and every column
 // agrees with the record.
-func testLeaves(t *testing.T, w *world) {
+func testLeaves(t *testing.T, w *fixture) {
 	wrong := w.query(t, `
 		SELECT writer_sequence FROM audit.events e, LATERAL (SELECT convert_from(audit.record(e), 'UTF8')::json AS r) AS parsed
 		WHERE coalesce(r ->> 'host', '') <> coalesce(host, '') OR coalesce(r ->> 'reason', '') <> coalesce(reason, '')

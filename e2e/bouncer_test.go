@@ -15,7 +15,7 @@ func TestPgBouncer(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Shared(t)
 	users := []string{"postgres", "sallyport_writer", "sallyport_sealer", "sallyport_auditor", "migrator", "bouncer_psql"}
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	for _, mode := range []string{"transaction", "session"} { // the last one serves what follows
 		status := 0
 		if mode == "transaction" {
@@ -39,18 +39,18 @@ func TestPgBouncer(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if said := w.tell(t, status, "config", "check", "--online"); status != 0 && !strings.Contains(said, "pool_mode = session") {
-			t.Errorf("%s mode: %s", mode, said)
+		if output := w.operatorCommand(t, status, "config", "check", "--online"); status != 0 && !strings.Contains(output, "pool_mode = session") {
+			t.Errorf("%s mode: %s", mode, output)
 		}
 	}
-	w.tell(t, 0, "migrate")
+	w.operatorCommand(t, 0, "migrate")
 	w.start()
 	step := w.anybody()
 	w.connect(t, step, "nobody.example:443").refused(t, 403, "no_rule_matched")
-	w.tell(t, 0, "token", "revoke", "--step", step.step.UUID, "--reason", "a test")
+	w.operatorCommand(t, 0, "token", "revoke", "--step", step.step.UUID, "--reason", "a test")
 	w.connect(t, step, "nobody.example:443").refused(t, 407, "credential_revoked")
 	w.sealed(t)
-	w.tell(t, 0, "audit", "verify", "--unanchored")
+	w.operatorCommand(t, 0, "audit", "verify", "--unanchored")
 	w.stop()
 	// A login of both roles, which is this test's alone.
 	w.alter(t, `DO $$ BEGIN CREATE ROLE bouncer_psql LOGIN IN ROLE sallyport_writer, sallyport_auditor; EXCEPTION WHEN duplicate_object THEN NULL; END $$`)

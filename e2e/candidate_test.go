@@ -10,7 +10,7 @@ import (
 )
 
 // inPolicy adds keys to the configuration's section policy.
-func (w *world) inPolicy(t *testing.T, keys string) {
+func (w *fixture) inPolicy(t *testing.T, keys string) {
 	t.Helper()
 	text, err := os.ReadFile(w.config)
 	if err != nil {
@@ -28,7 +28,7 @@ func (w *world) inPolicy(t *testing.T, keys string) {
 // takes to evaluate it again.
 func TestCandidate(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	beside := filepath.Join(t.TempDir(), "candidate")
 	if err := os.CopyFS(beside, os.DirFS(w.policy)); err != nil {
 		t.Fatal(err)
@@ -42,7 +42,7 @@ func TestCandidate(t *testing.T) {
 	}
 	w.inPolicy(t, fmt.Sprintf("  candidate: {directory: %q}\n", beside))
 	w.start()
-	line := w.log.wait(t, "of the candidate", says("candidate policy active", nil))
+	line := w.log.wait(t, "of the candidate", message("candidate policy active", nil))
 	if n := w.counter(t, "sallyport_candidate_repository_policies_rejected"); n != 1 {
 		t.Errorf("%v repositories are rejected in the candidate", n)
 	}
@@ -78,7 +78,7 @@ func TestCandidate(t *testing.T) {
 // end is the decision's.
 func TestExceptionEnds(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	until := time.Now().Add(3 * time.Second).UTC().Truncate(time.Second)
 	write := func(path, text string) {
 		t.Helper()
@@ -103,7 +103,7 @@ allow contains {"rule": "exception", "expires": exception.until} if {
 	}
 	write("data/exceptions/list.yaml", "list:\n"+entry(until)+entry(until.Add(1000*time.Hour)))
 	w.start()
-	line := w.log.wait(t, "of the exception's end", says("policy exception expires soon", nil))
+	line := w.log.wait(t, "of the exception's end", message("policy exception expires soon", nil))
 	check(t, "log line", line, fields{"owner": "kim@acme.example", "ticket": "PAY-7", "repository": "acme/payments", "path": "data.exceptions.list[0]", "until": until.Format(time.RFC3339)})
 	if rows := w.query(t, `SELECT repository, message FROM audit.events WHERE kind = 'exception_expiring'`); len(rows) != 1 || !strings.Contains(show(rows[0]["message"]), until.Format(time.RFC3339)) {
 		t.Errorf("on record: %v", rows)

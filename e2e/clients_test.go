@@ -49,16 +49,16 @@ func gitBackend(t *testing.T) http.Handler {
 }
 
 // testGit: git sends its credential only after a 407, on a new connection.
-func testGit(t *testing.T, w *world) {
+func testGit(t *testing.T, w *fixture) {
 	c := w.anybody()
 	to := filepath.Join(t.TempDir(), "clone")
 	cmd := exec.CommandContext(t.Context(), "git", "-c", "http.sslCAInfo="+w.CAFile, "clone", "--quiet", w.https("git.partner.example", "/git/library.git"), to)
 	cmd.Env = environment("HTTPS_PROXY="+c.proxyURL(w.proxy), "https_proxy="+c.proxyURL(w.proxy), "GIT_TERMINAL_PROMPT=0", "GIT_CONFIG_NOSYSTEM=1")
-	if code, _, said := execute(t, cmd); code != 0 {
-		t.Fatalf("git clone ended with %d: %s", code, said)
+	if code, _, output := execute(t, cmd); code != 0 {
+		t.Fatalf("git clone ended with %d: %s", code, output)
 	}
-	if code, out, said := execute(t, exec.Command("git", "-C", to, "log", "--format=%s")); code != 0 || out != "the first one\n" {
-		t.Fatalf("the clone has %q: %s", out, said)
+	if code, out, output := execute(t, exec.Command("git", "-C", to, "log", "--format=%s")); code != 0 || out != "the first one\n" {
+		t.Fatalf("the clone has %q: %s", out, output)
 	}
 	rows := w.decisions(t, c.step.UUID)
 	if len(rows) == 0 {
@@ -72,13 +72,13 @@ func testGit(t *testing.T, w *world) {
 	refused := w.anybody()
 	cmd = exec.CommandContext(t.Context(), "git", "-c", "http.sslCAInfo="+w.CAFile, "clone", "--quiet", w.https("nobody.listed.example", "/git/library.git"), to+"2")
 	cmd.Env = environment("HTTPS_PROXY="+refused.proxyURL(w.proxy), "https_proxy="+refused.proxyURL(w.proxy), "GIT_TERMINAL_PROMPT=0", "GIT_CONFIG_NOSYSTEM=1")
-	if code, _, said := execute(t, cmd); code == 0 || !strings.Contains(said, "403") {
-		t.Fatalf("git clone ended with %d: %s", code, said)
+	if code, _, output := execute(t, cmd); code == 0 || !strings.Contains(output, "403") {
+		t.Fatalf("git clone ended with %d: %s", code, output)
 	}
 	w.both(t, w.decision(t, refused), fields{"verdict": "deny", "reason": "no_rule_matched", "host": "nobody.listed.example"})
 }
 
-func testGo(t *testing.T, w *world) {
+func testGo(t *testing.T, w *fixture) {
 	c := w.production()
 	client := w.client(t, c)
 	for _, url := range []string{w.https("api.partner.example", "/from-go"), w.http("api.partner.example", "/from-go")} {
@@ -108,7 +108,7 @@ func testGo(t *testing.T, w *world) {
 }
 
 // testPython: its standard library sends CONNECT as HTTP/1.0.
-func testPython(t *testing.T, w *world) {
+func testPython(t *testing.T, w *fixture) {
 	python, err := exec.LookPath("python3")
 	if err != nil {
 		t.Log("python3 is not installed")
@@ -126,9 +126,9 @@ except (OSError, urllib.error.URLError) as e:
 		t.Helper()
 		cmd := exec.CommandContext(t.Context(), python, "-c", script)
 		cmd.Env = environment("https_proxy="+c.proxyURL(w.proxy), "CA="+w.CAFile, "URL="+url)
-		code, out, said := execute(t, cmd)
+		code, out, output := execute(t, cmd)
 		if code != 0 {
-			t.Fatalf("python ended with %d: %s", code, said)
+			t.Fatalf("python ended with %d: %s", code, output)
 		}
 		return out
 	}
@@ -176,7 +176,7 @@ func registry(t *testing.T) http.Handler {
 	return mux
 }
 
-func testNpm(t *testing.T, w *world) {
+func testNpm(t *testing.T, w *fixture) {
 	npm, err := exec.LookPath("npm")
 	if err != nil {
 		t.Log("npm is not installed")
@@ -192,8 +192,8 @@ func testNpm(t *testing.T, w *world) {
 		"--registry", w.https("registry.partner.example", "/"), "left-wall")
 	cmd.Dir = directory
 	cmd.Env = environment("HTTPS_PROXY="+c.proxyURL(w.proxy), "https_proxy="+c.proxyURL(w.proxy))
-	if code, _, said := execute(t, cmd); code != 0 {
-		t.Fatalf("npm ended with %d: %s", code, said)
+	if code, _, output := execute(t, cmd); code != 0 {
+		t.Fatalf("npm ended with %d: %s", code, output)
 	}
 	if _, err := os.Stat(filepath.Join(directory, "node_modules", "left-wall", "package.json")); err != nil {
 		t.Error(err)
@@ -209,7 +209,7 @@ func testNpm(t *testing.T, w *world) {
 
 // testJava: the JDK's own client, which waits for a 407 and needs a setting that
 // allows Basic for tunnels.
-func testJava(t *testing.T, w *world) {
+func testJava(t *testing.T, w *fixture) {
 	java, err := exec.LookPath("java")
 	if err != nil {
 		t.Log("java is not installed")
@@ -244,9 +244,9 @@ public class Visit {
 		t.Helper()
 		cmd := exec.CommandContext(t.Context(), java, "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-Djdk.http.auth.tunneling.disabledSchemes=", source, w.CAFile, w.proxy, url)
 		cmd.Env = environment("TOKEN=" + c.token)
-		code, out, said := execute(t, cmd)
+		code, out, output := execute(t, cmd)
 		if code != 0 {
-			t.Fatalf("java ended with %d: %s", code, said)
+			t.Fatalf("java ended with %d: %s", code, output)
 		}
 		return out
 	}

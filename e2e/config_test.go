@@ -18,16 +18,16 @@ import (
 // should not stay so is a warning; what does not work is named with the remedy.
 func TestConfigCheckOnline(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{tls: true})
-	said := w.tell(t, 0, "config", "check", "--online")
+	w := newFixture(t, options{tls: true})
+	output := w.operatorCommand(t, 0, "config", "check", "--online")
 	for _, want := range []string{`ok     database: "sallyport_writer"`, `ok     sealer's database: "sallyport_sealer"`, "ok     workspace acme:", "the access token reads the workspace, whose UUID is right; the access token has the scopes repository, pipeline",
 		"clocks differ by 2s at most", "ok     policy: directory", "ok     certificate of listeners[1]: for 127.0.0.1 until ", "steps need the file of its authority", "accepted"} {
-		if !strings.Contains(said, want) {
-			t.Errorf("no %q in\n%s", want, said)
+		if !strings.Contains(output, want) {
+			t.Errorf("no %q in\n%s", want, output)
 		}
 	}
-	if strings.Contains(said, "FAILED") || strings.Contains(said, "warning database") {
-		t.Error(said)
+	if strings.Contains(output, "FAILED") || strings.Contains(output, "warning database") {
+		t.Error(output)
 	}
 
 	sound, err := os.ReadFile(w.database.urlFile)
@@ -45,8 +45,8 @@ func TestConfigCheckOnline(t *testing.T) {
 		if user == "postgres" {
 			status = 0
 		}
-		if said := w.tell(t, status, "config", "check", "--online"); !strings.Contains(said, want) {
-			t.Errorf("%s: no %q in\n%s", user, want, said)
+		if output := w.operatorCommand(t, status, "config", "check", "--online"); !strings.Contains(output, want) {
+			t.Errorf("%s: no %q in\n%s", user, want, output)
 		}
 	}
 	if err := os.WriteFile(w.database.urlFile, sound, 0o600); err != nil {
@@ -56,12 +56,12 @@ func TestConfigCheckOnline(t *testing.T) {
 	checkClock(t, w)
 	checkUpstreams(t, w)
 	w.Workspace.SetAccessTokens("another")
-	if said := w.tell(t, 1, "config", "check", "--online"); !strings.Contains(said, "FAILED workspace acme") || !strings.Contains(said, "access token") {
-		t.Errorf("a token that is not valid any more:\n%s", said)
+	if output := w.operatorCommand(t, 1, "config", "check", "--online"); !strings.Contains(output, "FAILED workspace acme") || !strings.Contains(output, "access token") {
+		t.Errorf("a token that is not valid any more:\n%s", output)
 	}
 	w.Bitbucket.Inject(bitbuckettest.OIDC, bitbuckettest.Failing(503))
-	if said := w.tell(t, 1, "config", "check", "--online"); !strings.Contains(said, "503") {
-		t.Errorf("an issuer that fails:\n%s", said)
+	if output := w.operatorCommand(t, 1, "config", "check", "--online"); !strings.Contains(output, "503") {
+		t.Errorf("an issuer that fails:\n%s", output)
 	}
 	// Nothing was made.
 	if entries, _ := os.ReadDir(w.data); len(entries) != 0 {
@@ -71,7 +71,7 @@ func TestConfigCheckOnline(t *testing.T) {
 
 // checkScopes: a scope that is missing, and one that is too much, is a warning with its
 // effect; where the API reports none, that is not compared with the token.
-func checkScopes(t *testing.T, w *world) {
+func checkScopes(t *testing.T, w *fixture) {
 	t.Helper()
 	token := w.accessToken(t)
 	for want, scopes := range map[string][]string{
@@ -81,19 +81,19 @@ func checkScopes(t *testing.T, w *world) {
 	} {
 		w.Workspace.SetAccessTokens()
 		w.Workspace.AddAccessToken(token, scopes...)
-		if said := w.tell(t, 0, "config", "check", "--online"); !strings.Contains(said, want) || strings.Contains(want, "read:") && strings.Contains(said, "warning workspace") {
-			t.Errorf("%v: no %q in\n%s", scopes, want, said)
+		if output := w.operatorCommand(t, 0, "config", "check", "--online"); !strings.Contains(output, want) || strings.Contains(want, "read:") && strings.Contains(output, "warning workspace") {
+			t.Errorf("%v: no %q in\n%s", scopes, want, output)
 		}
 	}
 	w.Bitbucket.HideScopes()
 	w.Workspace.SetAccessTokens(token)
-	if said := w.tell(t, 0, "config", "check", "--online"); !strings.Contains(said, "the API does not report the access token's scopes") || strings.Contains(said, "warning workspace") {
-		t.Errorf("the scopes are not reported: %s", said)
+	if output := w.operatorCommand(t, 0, "config", "check", "--online"); !strings.Contains(output, "the API does not report the access token's scopes") || strings.Contains(output, "warning workspace") {
+		t.Errorf("the scopes are not reported: %s", output)
 	}
 }
 
 // accessToken is the API's token of the configuration.
-func (w *world) accessToken(t *testing.T) string {
+func (w *fixture) accessToken(t *testing.T) string {
 	t.Helper()
 	text, err := os.ReadFile(w.config)
 	if err != nil {
@@ -108,22 +108,22 @@ func (w *world) accessToken(t *testing.T) string {
 }
 
 // checkClock: the issuer's Date field is compared with this machine's clock.
-func checkClock(t *testing.T, w *world) {
+func checkClock(t *testing.T, w *fixture) {
 	t.Helper()
 	for want, ahead := range map[string]time.Duration{
 		"it is behind by more than identity.leeway": time.Hour, "it is ahead by more than identity.leeway": -time.Hour,
 	} {
 		fault := w.Bitbucket.Inject(bitbuckettest.OIDC, bitbuckettest.Fault{Header: http.Header{"Date": {time.Now().Add(ahead).UTC().Format(http.TimeFormat)}}})
-		said := w.tell(t, 0, "config", "check", "--online")
+		output := w.operatorCommand(t, 0, "config", "check", "--online")
 		fault.Clear()
-		if !strings.Contains(said, want) || !strings.Contains(said, "synchronize it with NTP") {
-			t.Errorf("no %q in\n%s", want, said)
+		if !strings.Contains(output, want) || !strings.Contains(output, "synchronize it with NTP") {
+			t.Errorf("no %q in\n%s", want, output)
 		}
 	}
 }
 
 // checkUpstreams: an upstream proxy is asked for a tunnel.
-func checkUpstreams(t *testing.T, w *world) {
+func checkUpstreams(t *testing.T, w *fixture) {
 	t.Helper()
 	sound, err := os.ReadFile(w.config)
 	if err != nil {
@@ -150,8 +150,8 @@ func checkUpstreams(t *testing.T, w *world) {
 		if err := os.WriteFile(w.config, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if said := w.tell(t, c.status, "config", "check", "--online"); !strings.Contains(said, want) {
-			t.Errorf("no %q in\n%s", want, said)
+		if output := w.operatorCommand(t, c.status, "config", "check", "--online"); !strings.Contains(output, want) {
+			t.Errorf("no %q in\n%s", want, output)
 		}
 	}
 	if err := os.WriteFile(w.config, sound, 0o600); err != nil {
@@ -186,28 +186,28 @@ func answering(t *testing.T, answer string) (address string) {
 // start, a cluster of another version, and the login where it runs.
 func TestCheckEmbedded(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{embedded: true})
-	if said := w.tell(t, 0, "config", "check", "--online"); !strings.Contains(said, "not running; serve starts PostgreSQL 1") {
-		t.Error(said)
+	w := newFixture(t, options{embedded: true})
+	if output := w.operatorCommand(t, 0, "config", "check", "--online"); !strings.Contains(output, "not running; serve starts PostgreSQL 1") {
+		t.Error(output)
 	}
 	w.start()
-	if said := w.tell(t, 0, "config", "check", "--online"); !strings.Contains(said, `ok     database: "sallyport_writer" on PostgreSQL`) {
-		t.Error(said)
+	if output := w.operatorCommand(t, 0, "config", "check", "--online"); !strings.Contains(output, `ok     database: "sallyport_writer" on PostgreSQL`) {
+		t.Error(output)
 	}
 	w.stop()
 	if err := os.WriteFile(filepath.Join(w.data, "postgresql", "data", "PG_VERSION"), []byte("9\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if said := w.tell(t, 1, "config", "check", "--online"); !strings.Contains(said, "was made by PostgreSQL 9") {
-		t.Error(said)
+	if output := w.operatorCommand(t, 1, "config", "check", "--online"); !strings.Contains(output, "was made by PostgreSQL 9") {
+		t.Error(output)
 	}
 }
 
-// TestStartWithLessThanAll: a server starts with a login that can change the log, and
+// TestStartWithPartsUnavailable: a server starts with a login that can change the log, and
 // with a policy.directory that has gone, and reports both.
-func TestStartWithLessThanAll(t *testing.T) {
+func TestStartWithPartsUnavailable(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	w.start()
 	w.stop()
 	if err := os.Rename(w.policy, w.policy+".gone"); err != nil {
@@ -216,8 +216,8 @@ func TestStartWithLessThanAll(t *testing.T) {
 	if err := os.WriteFile(w.database.urlFile, []byte(withUser(w.database.admin, "postgres", w.database.password)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if said := w.tell(t, 0, "config", "check"); !strings.Contains(said, "warning policy: the last good revision would decide") {
-		t.Errorf("config check: %s", said)
+	if output := w.operatorCommand(t, 0, "config", "check"); !strings.Contains(output, "warning policy: the last good revision would decide") {
+		t.Errorf("config check: %s", output)
 	}
 	w.restart()
 	w.connect(t, w.anybody(), "nobody.example:443").refused(t, 403, "no_rule_matched")
@@ -235,7 +235,7 @@ func TestStartWithLessThanAll(t *testing.T) {
 // login that migrates and keeps retention cannot read the server's secrets.
 func TestLeastPrivilege(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{tls: true})
+	w := newFixture(t, options{tls: true})
 	text, err := os.ReadFile(w.config)
 	if err != nil {
 		t.Fatal(err)
@@ -251,15 +251,15 @@ func TestLeastPrivilege(t *testing.T) {
 	if err := os.WriteFile(w.config, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w.tell(t, 0, "migrate")
-	w.tell(t, 0, "audit", "retention", "--dry-run")
-	w.tell(t, 0, "audit", "hold", "list")
-	if said := w.tell(t, 1, "tunnels", "list"); !strings.Contains(said, "no instance is running") {
-		t.Error(said)
+	w.operatorCommand(t, 0, "migrate")
+	w.operatorCommand(t, 0, "audit", "retention", "--dry-run")
+	w.operatorCommand(t, 0, "audit", "hold", "list")
+	if output := w.operatorCommand(t, 1, "tunnels", "list"); !strings.Contains(output, "no instance is running") {
+		t.Error(output)
 	}
 	for _, args := range [][]string{{"serve"}, {"config", "check"}} {
-		if said := w.tell(t, 2, args...); !strings.Contains(said, "database_url_file") || !strings.Contains(said, "token_file") || !strings.Contains(said, "key_file") {
-			t.Errorf("%v: %s", args, said)
+		if output := w.operatorCommand(t, 2, args...); !strings.Contains(output, "database_url_file") || !strings.Contains(output, "token_file") || !strings.Contains(output, "key_file") {
+			t.Errorf("%v: %s", args, output)
 		}
 	}
 	// What a command needs is named where it is missing.
@@ -267,9 +267,9 @@ func TestLeastPrivilege(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{{"migrate"}, {"audit", "retention", "--dry-run"}, {"audit", "verify", "--unanchored"}} {
-		code, _, said := command(t, append(args, "-c", w.config)...)
-		if code != 2 || !strings.Contains(said, "does not exist") {
-			t.Errorf("%v: %d %s", args, code, said)
+		code, _, output := command(t, append(args, "-c", w.config)...)
+		if code != 2 || !strings.Contains(output, "does not exist") {
+			t.Errorf("%v: %d %s", args, code, output)
 		}
 	}
 }

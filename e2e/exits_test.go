@@ -22,18 +22,18 @@ func TestListenerEnds(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		inherited bool // by a service manager, which still has the socket
-		address   func(*world) string
+		address   func(*fixture) string
 		want      []string
 	}{
-		"proxy listener":               {false, func(w *world) string { return w.proxy }, []string{"listener 127.0.0.1:"}},
-		"admin listener":               {false, func(w *world) string { return w.admin }, []string{"admin.address 127.0.0.1:"}},
-		"listener that was inherited":  {true, func(w *world) string { return w.proxy }, []string{"listener 127.0.0.1:"}},
-		"admin listener, inherited":    {true, func(w *world) string { return w.admin }, []string{"admin.address 127.0.0.1:"}},
-		"listener with an open tunnel": {false, func(w *world) string { return w.proxy }, []string{"listener 127.0.0.1:"}},
+		"proxy listener":               {false, func(w *fixture) string { return w.proxy }, []string{"listener 127.0.0.1:"}},
+		"admin listener":               {false, func(w *fixture) string { return w.admin }, []string{"admin.address 127.0.0.1:"}},
+		"listener that was inherited":  {true, func(w *fixture) string { return w.proxy }, []string{"listener 127.0.0.1:"}},
+		"admin listener, inherited":    {true, func(w *fixture) string { return w.admin }, []string{"admin.address 127.0.0.1:"}},
+		"listener with an open tunnel": {false, func(w *fixture) string { return w.proxy }, []string{"listener 127.0.0.1:"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, options{extra: "shutdown: {drain_timeout: 200ms}\n"})
+			w := newFixture(t, options{extra: "shutdown: {drain_timeout: 200ms}\n"})
 			var socket int
 			if c.inherited {
 				m := manage(t, w, w.proxy, w.admin)
@@ -46,13 +46,13 @@ func TestListenerEnds(t *testing.T) {
 				socket = listeningSocket(t, w.cmd.Process.Pid, c.address(w))
 			}
 			if strings.Contains(name, "tunnel") {
-				w.tunnel(t, w.anybody(), "raw.partner.example:"+echo(t).port).say(t, "open")
+				w.tunnel(t, w.anybody(), "raw.partner.example:"+echo(t).port).echoes(t, "open")
 			}
 			if err := unix.Shutdown(socket, unix.SHUT_RD); err != nil {
 				t.Fatal(err)
 			}
 			w.await(1)
-			text := finalWords(w.server)
+			text := outputOutsideLog(w.server)
 			for _, part := range append(c.want, "sallyport: accept connections on ", "closed or shut down from outside", "start the server again") {
 				if !strings.Contains(text, part) {
 					t.Errorf("the last message does not contain %q:\n%s", part, text)
@@ -113,10 +113,10 @@ func socketAddress(fd int) string {
 // attempt, keeps its tunnels and serves again as soon as there are some.
 func TestDescriptorsRunOut(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	w.start()
 	tunnel := w.tunnel(t, w.anybody(), "raw.partner.example:"+echo(t).port)
-	tunnel.say(t, "before")
+	tunnel.echoes(t, "before")
 	setLimit := func(n uint64) {
 		t.Helper()
 		var limit unix.Rlimit
@@ -137,10 +137,10 @@ func TestDescriptorsRunOut(t *testing.T) {
 	w.log.wait(t, "of the failure", func(line fields) bool {
 		return line["msg"] == "accept failed" && strings.Contains(show(line["error"]), "too many open files")
 	})
-	tunnel.say(t, "meanwhile")
+	tunnel.echoes(t, "meanwhile")
 	setLimit(1 << 20)
 	w.connect(t, w.anybody(), "unlisted.example:443").refused(t, 403, "no_rule_matched")
-	tunnel.say(t, "after")
+	tunnel.echoes(t, "after")
 	w.stop()
 }
 
@@ -151,10 +151,10 @@ func TestSignalsDuringStart(t *testing.T) {
 	for name, signal := range map[string]syscall.Signal{"SIGTERM": syscall.SIGTERM, "SIGINT": syscall.SIGINT, "SIGHUP": syscall.SIGHUP} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, options{})
+			w := newFixture(t, options{})
 			w.Bitbucket.Inject(bitbuckettest.OIDC, bitbuckettest.Hanging())
 			w.server = launch(t, w.program, w.config, w.admin, w.env...)
-			w.log.wait(t, "of the start", says("starting", nil))
+			w.log.wait(t, "of the start", message("starting", nil))
 			w.signal(signal)
 			if signal == syscall.SIGHUP {
 				w.Bitbucket.ClearFaults()
@@ -163,7 +163,7 @@ func TestSignalsDuringStart(t *testing.T) {
 				return
 			}
 			w.await(1)
-			if text := finalWords(w.server); !strings.HasPrefix(text, "sallyport: ") || !strings.Contains(text, "interrupted") {
+			if text := outputOutsideLog(w.server); !strings.HasPrefix(text, "sallyport: ") || !strings.Contains(text, "interrupted") {
 				t.Errorf("the last message is %q", text)
 			}
 		})

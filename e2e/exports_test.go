@@ -12,7 +12,7 @@ import (
 )
 
 // without is the program on this log, with one of its controls removed.
-func (l *logOf) without(t testing.TB, control string, args ...string) *exec.Cmd {
+func (l *testLog) without(t testing.TB, control string, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), mutant(t), append(append([]string{"audit"}, args...), "--database-url-file", l.auditor)...)
 	cmd.Env = append(os.Environ(), "SALLYPORT_WITHOUT="+control)
@@ -25,7 +25,7 @@ func (l *logOf) without(t testing.TB, control string, args ...string) *exec.Cmd 
 func TestRecordedExportIsNeeded(t *testing.T) {
 	t.Parallel()
 	l := openLog(t, newDatabase(t))
-	if err := l.Record(t.Context(), asked(1)); err != nil {
+	if err := l.Record(t.Context(), deniedEvent(1)); err != nil {
 		t.Fatal(err)
 	}
 	owner := l.connect(t)
@@ -53,7 +53,7 @@ func TestRecordedExportIsNeeded(t *testing.T) {
 			ended := make(chan error, 1)
 			go func() { ended <- cmd.Wait() }()
 			eventually(t, "the command waits for the lock, or has given up", func() bool {
-				return len(ended) > 0 || l.ask(t, owner, `SELECT count(*) FROM pg_stat_activity WHERE `+waiting) > 0
+				return len(ended) > 0 || l.queryInt(t, owner, `SELECT count(*) FROM pg_stat_activity WHERE `+waiting) > 0
 			})
 			if _, err := holder.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE `+waiting); err != nil {
 				t.Fatal(err)
@@ -64,7 +64,7 @@ func TestRecordedExportIsNeeded(t *testing.T) {
 			if _, err := holder.Exec(t.Context(), `ROLLBACK`); err != nil {
 				t.Fatal(err)
 			}
-			if n := l.ask(t, owner, `SELECT count(*) FROM audit.events WHERE kind = 'export'`); n != 0 {
+			if n := l.queryInt(t, owner, `SELECT count(*) FROM audit.events WHERE kind = 'export'`); n != 0 {
 				t.Errorf("%d exports are recorded", n)
 			}
 			info, err := os.Stat(out)
@@ -84,19 +84,19 @@ func TestPositionIsNeeded(t *testing.T) {
 	}
 	l := openLog(t, newDatabase(t))
 	for n := range 5 {
-		if err := l.Record(t.Context(), asked(n)); err != nil {
+		if err := l.Record(t.Context(), deniedEvent(n)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	conn := l.connect(t)
-	eventually(t, "all is sealed", func() bool { return l.ask(t, conn, unsealedSQL) == 0 })
+	eventually(t, "all is sealed", func() bool { return l.queryInt(t, conn, unsealedSQL) == 0 })
 	for control, lost := range map[string]bool{"": false, "position": true} {
 		directory := t.TempDir()
 		out, position := filepath.Join(directory, "out"), filepath.Join(directory, "position")
 		if text, err := l.without(t, control, "stream", "--once", "--position", position, "--out", "/dev/full").CombinedOutput(); err == nil {
 			t.Errorf("without %q a full disk is no error: %s", control, text)
 		}
-		total := l.ask(t, conn, leavesSQL)
+		total := l.queryInt(t, conn, leavesSQL)
 		if text, err := l.without(t, control, "stream", "--once", "--position", position, "--out", out).CombinedOutput(); err != nil {
 			t.Fatalf("without %q: %v: %s", control, err, text)
 		}

@@ -21,7 +21,7 @@ var failovers = flag.Int("failovers", 1, "how many failovers of each sort TestFa
 
 // failover is a proxy under load, whose database is on a primary and a standby.
 type failover struct {
-	*world
+	*fixture
 	primary, standby *pgtest.Server
 	db               *pgtest.DB
 	traffic          *traffic
@@ -46,7 +46,7 @@ func newFailover(t *testing.T, onOutage string) *failover {
 			t.Fatal(err)
 		}
 	}
-	f.world = newWorld(t, options{database: d, extra: soakLimits + "log: {level: warn}\n"})
+	f.fixture = newFixture(t, options{database: d, extra: soakLimits + "log: {level: warn}\n"})
 	keyPath := filepath.Join(t.TempDir(), "key")
 	f.key = newKeyFile(t, keyPath)
 	f.seals(t, fmt.Sprintf("  signing_key_file: %q\n  on_outage: %s\n", keyPath, onOutage))
@@ -54,7 +54,7 @@ func newFailover(t *testing.T, onOutage string) *failover {
 		t.Fatal(err)
 	}
 	f.start()
-	f.traffic = &traffic{w: f.world, c: f.anybody(), up: newArrivals(t), seed: 1, rate: 50}
+	f.traffic = &traffic{w: f.fixture, c: f.anybody(), up: newArrivals(t), seed: 1, rate: 50}
 	f.traffic.start()
 	f.traffic.progress(t, 20)
 	return f
@@ -106,14 +106,14 @@ func retiredPrimary(t *testing.T) {
 	f := newFailover(t, "deny")
 	f.traffic.stop()
 	f.primary.SynchronousStandby(t, "second")
-	f.traffic = &traffic{w: f.world, c: f.anybody(), up: newArrivals(t), seed: 2, rate: 50}
+	f.traffic = &traffic{w: f.fixture, c: f.anybody(), up: newArrivals(t), seed: 2, rate: 50}
 	f.traffic.start()
 	f.traffic.progress(t, 5)
 	f.primary.SynchronousStandby(t, "")
 	f.promote(t)
 	f.primary.ReadOnly(t)
 	step := f.anybody()
-	f.tell(t, 0, "token", "revoke", "--step", step.step.UUID, "--reason", "it leaks")
+	f.operatorCommand(t, 0, "token", "revoke", "--step", step.step.UUID, "--reason", "it leaks")
 	f.connect(t, step, "raw.partner.example:443").refused(t, 407, "credential_revoked")
 	other := f.anybody()
 	id := f.connect(t, other, "nowhere.unlisted.example:443").refused(t, 403, "no_rule_matched")
@@ -125,7 +125,7 @@ func retiredPrimary(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(f.policy, "egress", "later.rego"), []byte(later), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	f.tell(t, 0, "policy", "reload")
+	f.operatorCommand(t, 0, "policy", "reload")
 	f.connect(t, other, "later.example:443").refused(t, 403, "policy_denied")
 	if n := len(f.query(t, "SELECT FROM audit.policies")); n != 2 {
 		t.Errorf("the new primary has %d policies, want 2", n)
@@ -158,20 +158,20 @@ func synchronousFailover(t *testing.T) {
 	if lost := f.counter(t, "sallyport_audit_events_lost_total"); lost != 0 {
 		t.Errorf("%v events are lost", lost)
 	}
-	c := &campaign{t: t, w: f.world, traffic: f.traffic, key: f.key, since: f.since.Unix() - 60}
+	c := &campaign{t: t, w: f.fixture, traffic: f.traffic, key: f.key, since: f.since.Unix() - 60}
 	for _, wrong := range c.findings() {
 		t.Error(wrong)
 	}
 	f.stop()
-	everyWriterSigned(t, f.tell(t, 0, "audit", "verify", "--key", f.key, "--checkpoint", filepath.Join(f.data, "checkpoints")))
+	everyWriterSigned(t, f.operatorCommand(t, 0, "audit", "verify", "--key", f.key, "--checkpoint", filepath.Join(f.data, "checkpoints")))
 }
 
 // everyWriterSigned: every process of the server has shown the log's key, after a
 // failover as well.
-func everyWriterSigned(t *testing.T, said string) {
+func everyWriterSigned(t *testing.T, output string) {
 	t.Helper()
-	if strings.Contains(said, "show no key of this log") {
-		t.Errorf("verify said\n%s", said)
+	if strings.Contains(output, "show no key of this log") {
+		t.Errorf("verify said\n%s", output)
 	}
 }
 
@@ -212,11 +212,11 @@ func asynchronousFailover(t *testing.T) {
 	page.run("failover: with the instances stopped", 0)
 	published, aside := filepath.Join(f.data, "checkpoints"), filepath.Join(f.data, "checkpoints.before-failover")
 	f.start()
-	said := page.run("failover: with the instances running", 1)
-	if !strings.Contains(said, "were acknowledged and lost") {
-		t.Errorf("gap list said\n%s", said)
+	output := page.run("failover: with the instances running", 1)
+	if !strings.Contains(output, "were acknowledged and lost") {
+		t.Errorf("gap list said\n%s", output)
 	}
-	for _, line := range strings.Split(said, "\n") {
+	for _, line := range strings.Split(output, "\n") {
 		if command, found := strings.CutPrefix(line, "   sallyport "); found {
 			var writer, first, last string
 			if _, err := fmt.Sscanf(command, "audit gap declare --writer %s --first %s --last %s", &writer, &first, &last); err != nil {
@@ -230,15 +230,15 @@ func asynchronousFailover(t *testing.T) {
 	if _, err := os.Stat(published); err != nil {
 		t.Error(err)
 	}
-	said = page.run("failover: the result", 0)
-	everyWriterSigned(t, said)
+	output = page.run("failover: the result", 0)
+	everyWriterSigned(t, output)
 	for _, want := range []string{"which the database had acknowledged", "declared missing", "failover to a standby that lagged", "events are declared missing"} {
-		if !strings.Contains(said, want) {
-			t.Errorf("verify said\n%s\nand not %q", said, want)
+		if !strings.Contains(output, want) {
+			t.Errorf("verify said\n%s\nand not %q", output, want)
 		}
 	}
 	// What was published of the part that is lost holds no more, which is right.
-	f.tell(t, 1, "audit", "verify", "--key", f.key, "--checkpoint", aside)
+	f.operatorCommand(t, 1, "audit", "verify", "--key", f.key, "--checkpoint", aside)
 	if rows := f.query(t, `SELECT decision_id, kind FROM audit.events WHERE decision_id IS NOT NULL GROUP BY 1, 2 HAVING count(*) > 1`); len(rows) != 0 {
 		t.Errorf("there twice: %v", rows)
 	}

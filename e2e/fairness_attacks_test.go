@@ -136,5 +136,5 @@ func (n *neighborhood) during(t *testing.T, a *attack) {
 	if !a.stopped {
 		return
 	}
-	n.tell(t, 0, "emergency-stop", "--reason", "a test")
+	n.operatorCommand(t, 0, "emergency-stop", "--reason", "a test")
 }

@@ -50,7 +50,7 @@ deny contains {"rule": "never"} if input.target.host == "never.fair.example"
 
 // neighborhood is a server that two repositories use, one of which does its worst.
 type neighborhood struct {
-	*world
+	*fixture
 	target  *tap
 	silent  *silentTarget
 	hole    string // a port that answers no SYN
@@ -89,7 +89,7 @@ func TestFairnessDuringAnOutage(t *testing.T) {
 	}
 	n := newNeighborhood(t, options{database: db, audit: "  on_outage: spool\n  max_journal_bytes: " + journal + "\n"})
 	postgres.Kill(t)
-	n.asks(t, n.anybody(), "raw.fair.example:"+n.target.port)
+	n.request(t, n.anybody(), "raw.fair.example:"+n.target.port)
 	eventually(t, "the outage is known", func() bool { return n.counter(t, "sallyport_audit_unavailable_since_timestamp_seconds") > 0 })
 	n.warm(t)
 	for i, a := range outageAttacks {
@@ -155,13 +155,13 @@ func (n *neighborhood) children() (ids []string) {
 
 func newNeighborhood(t *testing.T, o options) *neighborhood {
 	t.Helper()
-	room(t, 8000)
+	raiseFileLimit(t, 8000)
 	if o.program == "" {
 		o.program = withoutRaceDetector(t)
 	}
 	o.extra = "shutdown: {drain_timeout: 0s}\nlimits: {queue_timeout: 1s}\n"
 	o.identity, o.egress = "  leeway: 0s\n  expired_token_grace_period: 1h\n", "  connect_timeout: 2s\n"
-	n := &neighborhood{world: newWorld(t, o), target: newTap(t, "127.0.0.1:0", hold), silent: newSilentTarget(t), hole: blackHole(t)}
+	n := &neighborhood{fixture: newFixture(t, o), target: newTap(t, "127.0.0.1:0", discardUntilClosed), silent: newSilentTarget(t), hole: blackHole(t)}
 	err := os.WriteFile(filepath.Join(n.policy, "egress", "fairness.rego"), []byte(fairnessPolicy), 0o644)
 	for i := range attacks {
 		dir := filepath.Join(n.policy, "repositories", "acme", attackerName(i))
@@ -212,7 +212,7 @@ func (s *silentTarget) release(t testing.TB) {
 
 // attackShares: keep another repository's step from getting out, by dialing a port
 // that does not answer.
-func attackShares(t *testing.T, w *world, _ *pgtest.Server) bool {
+func attackShares(t *testing.T, w *fixture, _ *pgtest.Server) bool {
 	const dials = 140
 	ctx, cancel := context.WithCancel(t.Context())
 	var all sync.WaitGroup
@@ -227,7 +227,7 @@ func attackShares(t *testing.T, w *world, _ *pgtest.Server) bool {
 			}
 			defer conn.Close()
 			defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-			_, _, _ = ask(conn, connectTo("raw.partner.example:"+hole, steps[i%len(steps)].basic()))
+			_, _, _ = sendHead(conn, connectTo("raw.partner.example:"+hole, steps[i%len(steps)].basic()))
 		})
 	}
 	const admitted = `sallyport_decisions_total{action="connect",reason="policy_allowed",verdict="allow",would_deny="false"}`

@@ -20,11 +20,11 @@ import (
 // first step is refused and recorded, and the log names the location of the fault.
 func TestFindings(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	w.start()
 	checked := func(want float64) {
 		t.Helper()
-		line := w.log.wait(t, "of what was checked", says("policy loaded", nil))
+		line := w.log.wait(t, "of what was checked", message("policy loaded", nil))
 		if line["checked"] != want {
 			t.Errorf("at the start %v policies were checked, want %v", line["checked"], want)
 		}
@@ -61,9 +61,9 @@ func TestFindings(t *testing.T) {
 		w.connect(t, c, "raw.partner.example:443").refused(t, 403, "policy_error")
 		w.both(t, w.decision(t, c), fields{"verdict": "deny", "reason": "policy_error", "rule": nil})
 	}
-	said := w.log.wait(t, "of the fault", func(f fields) bool { return strings.Contains(show(f["error"]), bad+":3:") })
-	if !strings.Contains(show(said["error"]), "it fails") {
-		t.Errorf("the log says %v", said)
+	output := w.log.wait(t, "of the fault", func(f fields) bool { return strings.Contains(show(f["error"]), bad+":3:") })
+	if !strings.Contains(show(output["error"]), "it fails") {
+		t.Errorf("the log says %v", output)
 	}
 	if status, answer := w.readyz(); status != 200 || !strings.Contains(show(answer), "refused_repositories:acme/payments") {
 		t.Errorf("/readyz answered %d: %v", status, answer)

@@ -65,7 +65,7 @@ func (f *onslaught) String() string {
 
 // forgeries sends so many forged tokens a second, each naming a key of its own,
 // from several addresses, while honest steps continue.
-func (w *world) forgeries(t *testing.T, perSecond int, duration time.Duration) *onslaught {
+func (w *fixture) forgeries(t *testing.T, perSecond int, duration time.Duration) *onslaught {
 	t.Helper()
 	target := echo(t)
 	to := "raw.partner.example:" + target.port
@@ -136,7 +136,7 @@ func (w *world) forgeries(t *testing.T, perSecond int, duration time.Duration) *
 }
 
 // judge holds what a flood may not do.
-func (f *onslaught) judge(t *testing.T) {
+func (f *onslaught) check(t *testing.T) {
 	t.Helper()
 	t.Log(f)
 	for i := 1; i < len(f.keys); i++ {
@@ -161,9 +161,9 @@ func (f *onslaught) judge(t *testing.T) {
 func TestForgedTokensOverTheWire(t *testing.T) {
 	t.Parallel()
 	// The honest requests are as many as the machine can make.
-	w := newWorld(t, options{extra: "limits: {step: {requests_per_second: 100000}, repository: {requests_per_second: 100000}}\n"})
+	w := newFixture(t, options{extra: "limits: {step: {requests_per_second: 100000}, repository: {requests_per_second: 100000}}\n"})
 	w.start()
-	w.forgeries(t, 200, 7*time.Second).judge(t)
+	w.forgeries(t, 200, 7*time.Second).check(t)
 	if rows := w.query(t, `SELECT count(*) AS n FROM audit.events WHERE reason IN ('credential_key_unknown', 'keys_unavailable')`); rows[0]["n"].(float64) > 20*5*9 {
 		t.Errorf("on record: %v", rows)
 	}

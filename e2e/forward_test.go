@@ -14,7 +14,7 @@ import (
 
 // testForward: every request is decided and recorded for itself, also on one
 // connection.
-func testForward(t *testing.T, w *world) {
+func testForward(t *testing.T, w *fixture) {
 	c := w.anybody()
 	conn, err := net.Dial("tcp", w.proxy)
 	if err != nil {
@@ -46,7 +46,7 @@ func testForward(t *testing.T, w *world) {
 			t.Fatalf("GET %s: %s %q", path, resp.Status, body)
 		}
 	}
-	w.keep("s3cret-of-a-query")
+	w.addSecret("s3cret-of-a-query")
 	resp, body := ask("GET", "nobody.listed.example", "/four")
 	if resp.StatusCode != http.StatusForbidden || resp.Header.Get("Sallyport-Reason") != "no_rule_matched" || !strings.HasPrefix(body, "sallyport: no_rule_matched") {
 		t.Fatalf("the refused request: %s %q", resp.Status, body)
@@ -63,7 +63,7 @@ func testForward(t *testing.T, w *world) {
 			"host": "files.partner.example", "port": w.HTTPPort, "method": "GET", "upstream_status": 200, "close_reason": "finished",
 		})
 		paths = append(paths, row["path"].(string))
-		line := w.log.wait(t, "the request's end", says("request_closed", fields{"decision_id": row["decision_id"]}))
+		line := w.log.wait(t, "the request's end", message("request_closed", fields{"decision_id": row["decision_id"]}))
 		check(t, "log line", line, fields{"close_reason": "finished", "upstream_status": 200, "bytes_received": row["bytes_received"], "bytes_sent": row["bytes_sent"]})
 		if sent, _ := row["bytes_sent"].(float64); sent < float64(len("GET /one HTTP/1.1\r\nHost: files.partner.example\r\n\r\n")) {
 			t.Errorf("%v bytes were sent, less than the request's head", row["bytes_sent"])
@@ -81,7 +81,7 @@ func testForward(t *testing.T, w *world) {
 	}
 }
 
-func testForwardRefused(t *testing.T, w *world) {
+func testForwardRefused(t *testing.T, w *fixture) {
 	c := w.caller(w.Payments, nil, "feature/x")
 	v := w.curl(t, c.proxyURL(w.proxy), w.http("api.partner.example", "/v1/payments"))
 	if v.exit != 0 || v.status != "403" || v.header("Sallyport-Reason") != "no_rule_matched" {

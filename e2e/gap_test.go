@@ -25,38 +25,38 @@ func TestGap(t *testing.T) {
 	_ = conn.Close(t.Context())
 	keyPath := filepath.Join(t.TempDir(), "key")
 	key := newKeyFile(t, keyPath)
-	w := newWorld(t, options{database: db})
+	w := newFixture(t, options{database: db})
 	w.seals(t, "  signing_key_file: \""+keyPath+"\"\n")
 	w.start()
 	eventually(t, "the gap is reported", func() bool {
 		_, answer := w.readyz()
 		return strings.Contains(show(answer), "writer gone has no number 3, and continues with 5")
 	})
-	said := w.tell(t, 1, "audit", "gap", "list")
-	_, command, found := strings.Cut(said, "   sallyport ")
-	if !found || !strings.Contains(said, "writer gone: events 3 to 4 are missing, and not declared") {
-		t.Fatalf("gap list said\n%s", said)
+	output := w.operatorCommand(t, 1, "audit", "gap", "list")
+	_, command, found := strings.Cut(output, "   sallyport ")
+	if !found || !strings.Contains(output, "writer gone: events 3 to 4 are missing, and not declared") {
+		t.Fatalf("gap list said\n%s", output)
 	}
 	command, _, _ = strings.Cut(command, "\n")
 	arguments := strings.Fields(command)
 	arguments[len(arguments)-1] = "the disk of node 7 was lost"
-	if said := w.tell(t, 2, append([]string{}, arguments[:len(arguments)-2]...)...); !strings.Contains(said, "--reason are needed") {
-		t.Errorf("without a reason:\n%s", said)
+	if output := w.operatorCommand(t, 2, append([]string{}, arguments[:len(arguments)-2]...)...); !strings.Contains(output, "--reason are needed") {
+		t.Errorf("without a reason:\n%s", output)
 	}
-	w.tell(t, 0, arguments...)
+	w.operatorCommand(t, 0, arguments...)
 	eventually(t, "what follows is sealed", func() bool {
 		return len(w.query(t, `SELECT 1 FROM audit.leaves WHERE writer = 'gone' AND writer_sequence = 6`)) == 1
 	})
 	w.stop()
 	for _, want := range []string{"events 3 to 4 of writer gone: declared missing", "the disk of node 7 was lost", "2 events are declared missing"} {
-		if said := w.tell(t, 0, "audit", "verify", "--key", key); !strings.Contains(said, want) {
-			t.Errorf("verify said\n%s\nand not %q", said, want)
+		if output := w.operatorCommand(t, 0, "audit", "verify", "--key", key); !strings.Contains(output, want) {
+			t.Errorf("verify said\n%s\nand not %q", output, want)
 		}
 	}
-	if said := w.tell(t, 0, "audit", "gap", "list"); !strings.Contains(said, "the disk of node 7 was lost") {
-		t.Errorf("gap list said\n%s", said)
+	if output := w.operatorCommand(t, 0, "audit", "gap", "list"); !strings.Contains(output, "the disk of node 7 was lost") {
+		t.Errorf("gap list said\n%s", output)
 	}
-	if said := w.tell(t, 1, "audit", "gap", "declare", "--writer", "gone", "--first", "2", "--last", "4", "--reason", "x"); !strings.Contains(said, "event 2 of writer gone is recorded") {
-		t.Errorf("%s", said)
+	if output := w.operatorCommand(t, 1, "audit", "gap", "declare", "--writer", "gone", "--first", "2", "--last", "4", "--reason", "x"); !strings.Contains(output, "event 2 of writer gone is recorded") {
+		t.Errorf("%s", output)
 	}
 }

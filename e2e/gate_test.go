@@ -10,7 +10,7 @@ import (
 )
 
 // offer writes a file of the organization's policy and has the server look.
-func (w *world) offer(t *testing.T, path, text string) {
+func (w *fixture) offer(t *testing.T, path, text string) {
 	t.Helper()
 	path = filepath.Join(w.policy, path)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -31,7 +31,7 @@ func (w *world) offer(t *testing.T, path, text string) {
 // valid again.
 func TestLastGoodFromDisk(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{extra: ""})
+	w := newFixture(t, options{extra: ""})
 	w.start()
 	first := w.production()
 	w.connect(t, first, "paste.unlisted.example:443").refused(t, 403, "policy_denied")
@@ -43,14 +43,14 @@ func TestLastGoodFromDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.restart()
-	line := w.log.wait(t, "of the fallback", says("policy rejected at startup; loading last good revision from disk", nil))
+	line := w.log.wait(t, "of the fallback", message("policy rejected at startup; loading last good revision from disk", nil))
 	check(t, "log line", line, fields{"revision": revision})
 	second := w.production()
 	w.connect(t, second, "paste.unlisted.example:443").refused(t, 403, "policy_denied")
 	w.both(t, w.decision(t, second), fields{"revision": revision, "rule": "no-pastebins"})
 	status, ready := w.readyz()
-	if said := show(ready["detail"]); status != 200 || !strings.Contains(said, "egress/bad.rego:3") || !strings.Contains(said, "does_not_load") {
-		t.Errorf("/readyz answered %d: %s", status, said)
+	if output := show(ready["detail"]); status != 200 || !strings.Contains(output, "egress/bad.rego:3") || !strings.Contains(output, "does_not_load") {
+		t.Errorf("/readyz answered %d: %s", status, output)
 	}
 	changes := w.query(t, `SELECT kind, revision, message, attributes FROM audit.policy_changes ORDER BY time`)
 	if len(changes) != 3 {
@@ -83,11 +83,11 @@ func TestLastGoodFromDisk(t *testing.T) {
 	w.await(1)
 }
 
-// TestNoBadRevisionDecides throws bad revisions of many kinds at a server: none
+// TestInvalidRevisionIsNotActivated throws bad revisions of many kinds at a server: none
 // ever decides, and each refusal names its kind, the file and the line.
-func TestNoBadRevisionDecides(t *testing.T) {
+func TestInvalidRevisionIsNotActivated(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	w.start()
 	known := w.production()
 	w.connect(t, known, "paste.unlisted.example:443").refused(t, 403, "policy_denied")
@@ -114,8 +114,8 @@ func TestNoBadRevisionDecides(t *testing.T) {
 			seen := w.log.waitFrom(t, before, c.name, func(f fields) bool {
 				return f["msg"] == "policy rejected; keeping last good revision" && strings.Contains(show(f["error"]), c.says)
 			})
-			if said := show(seen["error"]); !at(said, name, c.line, c.slow) || seen["kind"] != c.kind {
-				t.Errorf("%s: %v: %s\nwant %s at %s:%d", c.name, seen["kind"], said, c.kind, name, c.line)
+			if output := show(seen["error"]); !at(output, name, c.line, c.slow) || seen["kind"] != c.kind {
+				t.Errorf("%s: %v: %s\nwant %s at %s:%d", c.name, seen["kind"], output, c.kind, name, c.line)
 			}
 			check(t, c.name, seen, fields{"revision": good})
 			if err := os.Remove(filepath.Join(w.policy, name)); err != nil {
@@ -141,9 +141,9 @@ func TestNoBadRevisionDecides(t *testing.T) {
 }
 
 // at reports whether an error names a line; of a loop, any line of its body.
-func at(said, file string, line int, loop bool) bool {
+func at(output, file string, line int, loop bool) bool {
 	for n := line; n > 2 || n == line; n-- {
-		if strings.Contains(said, fmt.Sprintf("%s:%d:", file, n)) {
+		if strings.Contains(output, fmt.Sprintf("%s:%d:", file, n)) {
 			return true
 		}
 		if !loop {

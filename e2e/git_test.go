@@ -20,7 +20,7 @@ import (
 // starts without it.
 func TestGitSource(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	var away atomic.Bool
 	git, commit, first := w.policyFromGit(t, &away, "")
 	w.start()
@@ -97,7 +97,7 @@ func TestGitSource(t *testing.T) {
 
 // hostileFolder pushes a link into the folder of one repository, and attributes that git
 // refuses to check out: the commit is active, and the event names repository and cause.
-func hostileFolder(t *testing.T, w *world, commit func() string) string {
+func hostileFolder(t *testing.T, w *fixture, commit func() string) string {
 	t.Helper()
 	folder := filepath.Join(w.policy, "repositories", "acme", "tools")
 	if err := os.WriteFile(filepath.Join(folder, ".gitattributes"), []byte(strings.Repeat("x", 3000)+"\n"), 0o644); err != nil {
@@ -124,7 +124,7 @@ func hostileFolder(t *testing.T, w *world, commit func() string) string {
 // rejectedCommits pushes what cannot decide, each for another reason, and sees that
 // each rejection names the commit, its author in text that moves nothing, and the
 // signature. A new commit with the same content is recorded for itself.
-func rejectedCommits(t *testing.T, w *world, git func(...string) string, commit func() string) {
+func rejectedCommits(t *testing.T, w *fixture, git func(...string) string, commit func() string) {
 	t.Helper()
 	good := git("rev-parse", "HEAD")
 	const author = "Eve \u202e<script>alert(1)</script>"
@@ -176,7 +176,7 @@ func rejectedCommits(t *testing.T, w *world, git func(...string) string, commit 
 // policyFromGit makes the policy's directory a Git repository with one commit, serves
 // it while away is false, and configures it as the source of policy, with more keys of
 // the section policy.
-func (w *world) policyFromGit(t *testing.T, away *atomic.Bool, more string) (git func(...string) string, commit func() string, first string) {
+func (w *fixture) policyFromGit(t *testing.T, away *atomic.Bool, more string) (git func(...string) string, commit func() string, first string) {
 	t.Helper()
 	git = func(arguments ...string) string {
 		t.Helper()
@@ -226,7 +226,7 @@ func (w *world) policyFromGit(t *testing.T, away *atomic.Bool, more string) (git
 
 // reloadPolicy has the server check its policy, and returns what the operator
 // reads.
-func (w *world) reloadPolicy() (string, error) {
+func (w *fixture) reloadPolicy() (string, error) {
 	out, err := exec.Command(w.program, "policy", "reload", "-c", w.config).CombinedOutput()
 	return string(out), err
 }

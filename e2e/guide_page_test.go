@@ -58,16 +58,16 @@ func guideSteps(page string) ([]*guideStep, error) {
 			}
 			continue
 		}
-		switch said := guideEvent.FindStringSubmatch(line); {
+		switch output := guideEvent.FindStringSubmatch(line); {
 		case block != nil:
 			block.WriteString(line + "\n")
-		case said == nil:
-		case strings.HasPrefix(said[1], "status "):
-			if _, err := fmt.Sscanf(said[1], "status %d", &command.status); err != nil {
+		case output == nil:
+		case strings.HasPrefix(output[1], "status "):
+			if _, err := fmt.Sscanf(output[1], "status %d", &command.status); err != nil {
 				return nil, fmt.Errorf("line %d: %w", n+1, err)
 			}
 		default:
-			steps = append(steps, &guideStep{line: n + 1, event: said[1]})
+			steps = append(steps, &guideStep{line: n + 1, event: output[1]})
 		}
 	}
 	return steps, nil
@@ -143,7 +143,7 @@ func newShell(t testing.TB, directory string, env []string) *shell {
 }
 
 // run returns what the commands print, up to the first that fails, and its status.
-func (s *shell) run(commands string) (said string, status int, err error) {
+func (s *shell) run(commands string) (output string, status int, err error) {
 	const end = "-- the block has ended: "
 	var script strings.Builder
 	script.WriteString("status=0\n")

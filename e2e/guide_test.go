@@ -37,11 +37,11 @@ func TestGuide(t *testing.T) {
 	}
 	g := newGuide(t)
 	for _, s := range steps {
-		if err := g.take(s); err != nil {
+		if err := g.execute(s); err != nil {
 			t.Fatalf("%s:%d: %v", guidePage, s.line, err)
 		}
 	}
-	if have := slices.Sorted(slices.Values(g.happened)); !slices.Equal(have, []string{"enforced", "excepted", "observe", "start", "the end"}) {
+	if have := slices.Sorted(slices.Values(g.caused)); !slices.Equal(have, []string{"enforced", "excepted", "observe", "start", "the end"}) {
 		t.Errorf("on the page happens %q", have)
 	}
 	t.Run("a wrong line", func(t *testing.T) { wrongLines(t, g) })
@@ -52,7 +52,7 @@ func TestGuide(t *testing.T) {
 // and compares with what was printed.
 func wrongLines(t *testing.T, g *guide) {
 	lines := 0
-	for _, a := range g.answers {
+	for _, a := range g.results {
 		list := strings.Split(strings.TrimSpace(a.step.want), "\n")
 		for i, line := range list {
 			if strings.TrimSpace(line) == "" {
@@ -95,7 +95,7 @@ func wrongSteps(t *testing.T, page string) {
 		g := readerOf(t, sallyport(t), t.TempDir())
 		for i := 0; err == nil && i < len(steps); i++ {
 			if steps[i].file != "sallyport.yaml" {
-				err = g.take(steps[i])
+				err = g.execute(steps[i])
 			}
 		}
 		if err == nil {
@@ -104,10 +104,10 @@ func wrongSteps(t *testing.T, page string) {
 	}
 }
 
-// guideAnswer is what a command printed, and when the exception ended by then.
-type guideAnswer struct {
+// guideResult is what a command printed, and when the exception ended by then.
+type guideResult struct {
 	step   *guideStep
-	said   string
+	output string
 	status int
 	ends   string
 }
@@ -115,18 +115,18 @@ type guideAnswer struct {
 // guide is one way through the page.
 type guide struct {
 	t         testing.TB
-	w         *world // nil: there is no server
+	w         *fixture // nil: there is no server
 	sh        *shell
 	directory string // the policy repository
 	gitURL    string // as the server asks for it
 	today     time.Time
 	ends      string // when the exception really ends
 	refusal   string // a decision's id
-	answers   []guideAnswer
-	happened  []string
+	results   []guideResult
+	caused    []string
 }
 
-// newGuide makes the world in which the page is read: an empty directory, a Git
+// newGuide makes the environment in which the page is read: an empty directory, a Git
 // server with an empty repository, and a Sallyport that does not run yet. What is
 // allowed goes out through another proxy, which knows where the emulated internet
 // has its port 443.
@@ -138,7 +138,7 @@ func newGuide(t testing.TB) *guide {
 			tunnelTo(c, *to)
 		}
 	})
-	w := newWorld(t, options{egress: fmt.Sprintf("  upstream_proxies:\n    - {proxy: %q, hosts: [\"*.example\"], dns: upstream}\n", "http://"+net.JoinHostPort(exit.host, exit.port))})
+	w := newFixture(t, options{egress: fmt.Sprintf("  upstream_proxies:\n    - {proxy: %q, hosts: [\"*.example\"], dns: upstream}\n", "http://"+net.JoinHostPort(exit.host, exit.port))})
 	upstream.Store(new(fmt.Sprintf("127.0.0.1:%d", w.HTTPSPort)))
 	remotes := t.TempDir()
 	g := readerOf(t, w.program, remotes)
@@ -196,12 +196,12 @@ func gitServer(t testing.TB, root string) string {
 	return server.URL
 }
 
-// take does one step.
-func (g *guide) take(s *guideStep) error {
+// execute executes one step.
+func (g *guide) execute(s *guideStep) error {
 	switch {
 	case s.event != "":
-		g.happened = append(g.happened, s.event)
-		return g.happen(s.event)
+		g.caused = append(g.caused, s.event)
+		return g.cause(s.event)
 	case s.file == "sallyport.yaml":
 		return g.configure(s.content)
 	case s.file != "":
@@ -215,12 +215,12 @@ func (g *guide) take(s *guideStep) error {
 	if g.w != nil {
 		command = strings.ReplaceAll(command, "/etc/sallyport/sallyport.yaml", g.w.config)
 	}
-	said, status, err := g.sh.run(command)
+	output, status, err := g.sh.run(command)
 	if err != nil {
-		return fmt.Errorf("%s%w\n%s", command, err, said)
+		return fmt.Errorf("%s%w\n%s", command, err, output)
 	}
-	a := guideAnswer{s, said, status, g.ends}
-	g.answers = append(g.answers, a)
+	a := guideResult{s, output, status, g.ends}
+	g.results = append(g.results, a)
 	return g.compare(s, a)
 }
 
@@ -228,23 +228,23 @@ func (g *guide) take(s *guideStep) error {
 const guideEnd = "2026-12-19T00:00:00Z"
 
 // compare holds what was printed against the page.
-func (g *guide) compare(s *guideStep, a guideAnswer) error {
+func (g *guide) compare(s *guideStep, a guideResult) error {
 	want := movedTo(g.today, s.want)
 	if a.ends != "" { // the day of the exception's end has come on the page, and here it is today
 		end := movedTo(g.today, guideEnd)
 		want = strings.ReplaceAll(strings.ReplaceAll(want, end, a.ends), strings.TrimSuffix(end, "00:00:00Z"), g.today.Format("2006-01-02T"))
 	}
-	want, got := unrepeated(g.today, want), unrepeated(g.today, a.said)
+	want, got := unrepeated(g.today, want), unrepeated(g.today, a.output)
 	switch {
 	case a.status != s.status:
-		return fmt.Errorf("it ended with %d, and the page says %d:\n%s", a.status, s.status, a.said)
+		return fmt.Errorf("it ended with %d, and the page says %d:\n%s", a.status, s.status, a.output)
 	case got != want:
-		return fmt.Errorf("it printed\n%s\n-- and the page says --\n%s\n-- the whole --\n%s", got, want, a.said)
+		return fmt.Errorf("it printed\n%s\n-- and the page says --\n%s\n-- the whole --\n%s", got, want, a.output)
 	}
 	return nil
 }
 
-// configure puts a section of the configuration in the place of the world's own.
+// configure puts a section of the configuration in the place of the fixture's own.
 func (g *guide) configure(section string) error {
 	text, err := os.ReadFile(g.w.config)
 	if err != nil {
@@ -254,7 +254,7 @@ func (g *guide) configure(section string) error {
 	if err := os.WriteFile(token, []byte("a-token-for-one-repository\n"), 0o600); err != nil {
 		return err
 	}
-	g.w.keep("a-token-for-one-repository")
+	g.w.addSecret("a-token-for-one-repository")
 	old := fmt.Sprintf("policy:\n  directory: %q\n", g.w.policy)
 	section = strings.NewReplacer("https://bitbucket.org/acme/egress-policy.git", g.gitURL, "secrets/policy-token", token).Replace(section)
 	changed := strings.Replace(string(text), old, section, 1)
@@ -264,8 +264,8 @@ func (g *guide) configure(section string) error {
 	return os.WriteFile(g.w.config, []byte(changed), 0o600)
 }
 
-// happen is what continues around the reader.
-func (g *guide) happen(event string) error {
+// cause makes an event of the page happen.
+func (g *guide) cause(event string) error {
 	w := g.w
 	switch event {
 	case "start":
@@ -339,8 +339,8 @@ func (g *guide) end() error {
 	if err := os.WriteFile(path, []byte(changed), 0o644); err != nil {
 		return err
 	}
-	if said, status, err := g.sh.run("git commit --quiet --all -m nearer\ngit push --quiet\nsallyport policy reload\n"); err != nil || status != 0 {
-		return fmt.Errorf("%w: %s", err, said)
+	if output, status, err := g.sh.run("git commit --quiet --all -m nearer\ngit push --quiet\nsallyport policy reload\n"); err != nil || status != 0 {
+		return fmt.Errorf("%w: %s", err, output)
 	}
 	c := g.w.caller(g.w.Website, nil, "main")
 	response, err := g.w.client(g.t, c).Get("https://api.crashes.example/")

@@ -29,7 +29,7 @@ func nestedArrays() string {
 // their file; and a restart reaches the good revision.
 func TestHostileRepository(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	folder := filepath.Join(w.policy, "repositories", "acme", "tools")
 	write := func(name, text string) {
 		t.Helper()
@@ -41,15 +41,15 @@ func TestHostileRepository(t *testing.T) {
 	w.start()
 	tools := w.caller(w.Tools, nil, "main")
 	w.connect(t, tools, "bomb.example:443").refused(t, 403, "policy_error")
-	line := w.log.wait(t, "of the evaluation", says("policy could not be evaluated", nil))
+	line := w.log.wait(t, "of the evaluation", message("policy could not be evaluated", nil))
 	for _, want := range []string{"repository acme/tools", "repositories/acme/tools/bomb.rego:", "stack limit"} {
-		if said := show(line["error"]); !strings.Contains(said, want) {
-			t.Errorf("the log does not name %q: %s", want, said)
+		if output := show(line["error"]); !strings.Contains(output, want) {
+			t.Errorf("the log does not name %q: %s", want, output)
 		}
 	}
 	w.connect(t, w.caller(w.Tools, nil, "main"), "own.tools.example:443").refused(t, 403, "policy_error")
 	target := echo(t)
-	w.tunnel(t, w.anybody(), "raw.partner.example:"+target.port).say(t, "another repository")
+	w.tunnel(t, w.anybody(), "raw.partner.example:"+target.port).echoes(t, "another repository")
 	_, metrics := w.get("/metrics")
 	for _, want := range []string{`sallyport_policy_worker_deaths_total{cause="stack"} 1`, "sallyport_policy_quarantined_repositories 1"} {
 		if !strings.Contains(metrics, want) {
@@ -77,12 +77,12 @@ func TestHostileRepository(t *testing.T) {
 			return f["msg"] == "policy of a repository rejected" && f["repository"] == "acme/tools" && strings.Contains(show(f["error"]), "repositories/acme/tools/") &&
 				(name == "late.rego") == (f["kind"] == "does_not_load")
 		})
-		if said := show(rejected["error"]); !strings.Contains(said, "stack limit") {
-			t.Errorf("%s: %s", name, said)
+		if output := show(rejected["error"]); !strings.Contains(output, "stack limit") {
+			t.Errorf("%s: %s", name, output)
 		}
-		w.tunnel(t, w.anybody(), "raw.partner.example:"+target.port).say(t, "after "+name)
+		w.tunnel(t, w.anybody(), "raw.partner.example:"+target.port).echoes(t, "after "+name)
 	}
 	w.stop()
 	w.restart()
-	w.tunnel(t, w.anybody(), "raw.partner.example:"+target.port).say(t, "after the restart")
+	w.tunnel(t, w.anybody(), "raw.partner.example:"+target.port).echoes(t, "after the restart")
 }

@@ -14,12 +14,12 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// TestNamePassesOn: a repository is deleted and made again under its old name.
+// TestNameReassigned: a repository is deleted and made again under its old name.
 // Nothing is inherited silently: the events identify the repository, and an event and
 // a metric report that the name was reassigned.
-func TestNamePassesOn(t *testing.T) {
+func TestNameReassigned(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	w.start()
 	target := echo(t)
 	to := "raw.partner.example:" + target.port
@@ -49,16 +49,16 @@ func TestNamePassesOn(t *testing.T) {
 		t.Errorf("%v names have passed on", n)
 	}
 	// A step of the deleted repository does not count as one of the new repository.
-	if status, reason := w.asks(t, w.caller(w.Tools, nil, "main"), to); status != 503 || reason != "names_unavailable" {
+	if status, reason := w.request(t, w.caller(w.Tools, nil, "main"), to); status != 503 || reason != "names_unavailable" {
 		t.Errorf("a step of the deleted repository: %d %s", status, reason)
 	}
 }
 
-// TestPipelinesAreLearnt: the build's number and who started it come into the
+// TestPipelineDetailsAreFetched: the build's number and who started it come into the
 // view some time after the decision, which does not wait for them.
-func TestPipelinesAreLearnt(t *testing.T) {
+func TestPipelineDetailsAreFetched(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	w.start()
 	target := echo(t)
 	c := w.anybody()
@@ -73,14 +73,14 @@ func TestPipelinesAreLearnt(t *testing.T) {
 // no other peer does.
 func TestClientAddress(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	balanced := freeAddress(t)
 	w.rewrite(t, "admin:\n", fmt.Sprintf("  - address: %q\n    proxy_protocol_from: [\"127.0.0.2/32\"]\nadmin:\n", balanced))
 	w.start()
 	target := echo(t)
 	to := "raw.partner.example:" + target.port
-	const said = "203.0.113.9"
-	header := "PROXY TCP4 " + said + " 10.0.0.1 56789 3128\r\n"
+	const output = "203.0.113.9"
+	header := "PROXY TCP4 " + output + " 10.0.0.1 56789 3128\r\n"
 	knock := func(from, header, head string) int {
 		t.Helper()
 		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
@@ -92,13 +92,13 @@ func TestClientAddress(t *testing.T) {
 		if _, err := io.WriteString(conn, header); err != nil {
 			t.Fatal(err)
 		}
-		return speakOn(t, conn, head).StatusCode
+		return sendRawOn(t, conn, head).StatusCode
 	}
 	by, spoof, plain := w.anybody(), w.anybody(), w.anybody()
 	if status := knock("127.0.0.2", header, connectTo(to, by.basic())); status != 200 {
 		t.Errorf("through the load balancer: %d", status)
 	}
-	check(t, "row", w.decision(t, by), fields{"client_address": said, "listener": balanced})
+	check(t, "row", w.decision(t, by), fields{"client_address": output, "listener": balanced})
 	if status := knock("127.0.0.3", header, connectTo(to, spoof.basic())); status != 400 {
 		t.Errorf("spoofed: %d", status)
 	}
@@ -116,19 +116,19 @@ func TestClientAddress(t *testing.T) {
 	}
 }
 
-// TestRevokeWhileTheDatabaseDies: PostgreSQL is killed in the middle of a
+// TestRevokeDuringADatabaseFailure: PostgreSQL is killed in the middle of a
 // revocation. The command reports that the revocation cannot be relied on, and none
 // is half done: when the database is back, giving it again revokes, and is recorded.
-func TestRevokeWhileTheDatabaseDies(t *testing.T) {
+func TestRevokeDuringADatabaseFailure(t *testing.T) {
 	t.Parallel()
 	db, postgres := newServerDatabase(t)
-	w := newWorld(t, options{database: db})
+	w := newFixture(t, options{database: db})
 	w.start()
 	target := echo(t)
 	to := "raw.partner.example:" + target.port
 	c := w.anybody()
 	open := w.tunnel(t, c, to)
-	open.say(t, "open")
+	open.echoes(t, "open")
 
 	// The write waits for a lock, and then its server is gone.
 	conn, err := pgx.Connect(t.Context(), db.admin)
@@ -138,10 +138,10 @@ func TestRevokeWhileTheDatabaseDies(t *testing.T) {
 	if _, err := conn.Exec(t.Context(), "BEGIN; LOCK TABLE identity.revocations IN EXCLUSIVE MODE"); err != nil {
 		t.Fatal(err)
 	}
-	said := make(chan string, 1)
+	output := make(chan string, 1)
 	go func() {
 		code, out, errOut := command(t, "token", "revoke", "--step", c.step.UUID, "--reason", "a test", "-c", w.config)
-		said <- fmt.Sprint(code, out, errOut)
+		output <- fmt.Sprint(code, out, errOut)
 	}()
 	eventually(t, "the revocation waits for the lock", func() bool {
 		var n int
@@ -150,10 +150,10 @@ func TestRevokeWhileTheDatabaseDies(t *testing.T) {
 	})
 	postgres.Kill(t)
 	_ = conn.Close(context.Background())
-	if s := <-said; !strings.HasPrefix(s, "1") || !strings.Contains(s, "revoke step") || strings.Contains(s, "is revoked until") {
+	if s := <-output; !strings.HasPrefix(s, "1") || !strings.Contains(s, "revoke step") || strings.Contains(s, "is revoked until") {
 		t.Errorf("the operator was told %q", s)
 	}
-	open.say(t, "what was not revoked goes on")
+	open.echoes(t, "what was not revoked goes on")
 	if code, _, errOut := command(t, "token", "revoke", "--step", c.step.UUID, "--reason", "a test", "-c", w.config); code != 1 || errOut == "" {
 		t.Errorf("while it is away: %d %s", code, errOut)
 	}

@@ -30,7 +30,7 @@ type load struct {
 
 // underLoad makes steps that ask for a target again and again, in turn, until end
 // is called.
-func (w *world) underLoad(to string, steps []caller) *load {
+func (w *fixture) underLoad(to string, steps []caller) *load {
 	l := &load{stop: make(chan struct{})}
 	var turn atomic.Int64
 	for range 3 {
@@ -59,8 +59,8 @@ func (l *load) end() []result {
 	return l.got
 }
 
-// asks returns what a request of a step comes to now.
-func (w *world) asks(t testing.TB, c caller, to string) (status int, reason string) {
+// request sends a step's request and returns its status and reason.
+func (w *fixture) request(t testing.TB, c caller, to string) (status int, reason string) {
 	t.Helper()
 	status, reason, err := attempt("127.0.0.1", w.proxy, connectTo(to, c.basic()))
 	if err != nil {
@@ -70,15 +70,15 @@ func (w *world) asks(t testing.TB, c caller, to string) (status int, reason stri
 }
 
 // expect fails the test unless a request of the step comes to this.
-func (w *world) expect(t testing.TB, c caller, to string, status int, reason string) {
+func (w *fixture) expect(t testing.TB, c caller, to string, status int, reason string) {
 	t.Helper()
-	if s, r := w.asks(t, c, to); s != status || r != reason {
+	if s, r := w.request(t, c, to); s != status || r != reason {
 		t.Fatalf("answered %d %q, want %d %q", s, r, status, reason)
 	}
 }
 
 // detail is the workspace's part of /readyz, and the status of /readyz.
-func (w *world) detail(t testing.TB) (status int, d map[string]string) {
+func (w *fixture) detail(t testing.TB) (status int, d map[string]string) {
 	t.Helper()
 	status, answer := w.readyz()
 	raw, err := json.Marshal(answer["detail"])
@@ -92,14 +92,14 @@ func (w *world) detail(t testing.TB) (status int, d map[string]string) {
 	return status, all.Identity[w.Workspace.Slug()]
 }
 
-// TestIssuerAway: the issuer is killed under load, rotates its key while it is
-// away, and comes back. Tokens of known keys pass up to the maximum age of the
+// TestIssuerUnavailable: the issuer is killed under load, rotates its key while it is
+// unavailable, and recovers. Tokens of known keys pass up to the maximum age of the
 // keys, unknown keys are 503 and never 407, and then all is well. /readyz and the
 // metrics report each stage.
-func TestIssuerAway(t *testing.T) {
+func TestIssuerUnavailable(t *testing.T) {
 	t.Parallel()
 	const age = 20 * time.Second
-	w := newWorld(t, options{identity: "  jwks_max_age: 20s\n"})
+	w := newFixture(t, options{identity: "  jwks_max_age: 20s\n"})
 	w.start()
 	target := echo(t)
 	to := "raw.partner.example:" + target.port
@@ -166,7 +166,7 @@ func TestIssuerAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the new key is known", func() bool {
-		status, reason := w.asks(t, fresh, to)
+		status, reason := w.request(t, fresh, to)
 		if status != 200 && reason != "keys_unavailable" {
 			t.Fatalf("answered %d %s", status, reason)
 		}
@@ -180,11 +180,11 @@ func TestIssuerAway(t *testing.T) {
 	}
 }
 
-// TestAPIAway: the same for the REST API and names. Known ones serve up to their
+// TestAPIUnavailable: the same for the REST API and names. Known ones serve up to their
 // maximum age, one that was never known is 503, and then all is well.
-func TestAPIAway(t *testing.T) {
+func TestAPIUnavailable(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{identity: "  name_cache_max_age: 12s\n  name_lookup_timeout: 300ms\n"})
+	w := newFixture(t, options{identity: "  name_cache_max_age: 12s\n  name_lookup_timeout: 300ms\n"})
 	w.start()
 	target := echo(t)
 	to := "raw.partner.example:" + target.port
@@ -207,7 +207,7 @@ func TestAPIAway(t *testing.T) {
 			w.counter(t, `sallyport_name_requests_total{result="failed",workspace="acme"}`) > 0
 	})
 	eventually(t, "the names are too old", func() bool {
-		status, reason := w.asks(t, known, to)
+		status, reason := w.request(t, known, to)
 		if status != 200 && reason != "names_unavailable" {
 			t.Fatalf("answered %d %s", status, reason)
 		}
@@ -227,7 +227,7 @@ func TestAPIAway(t *testing.T) {
 	away.Clear()
 	for _, c := range []caller{known, stranger} {
 		eventually(t, "the names are there again", func() bool {
-			status, reason := w.asks(t, c, to)
+			status, reason := w.request(t, c, to)
 			if status != 200 && reason != "names_unavailable" {
 				t.Fatalf("answered %d %s", status, reason)
 			}

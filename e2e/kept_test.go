@@ -13,7 +13,7 @@ import (
 
 // testKeptConnections: a target that ends the connections that it has kept open fails no
 // GET, however and whenever it ends them.
-func testKeptConnections(t *testing.T, w *world) {
+func testKeptConnections(t *testing.T, w *fixture) {
 	const requests = 10
 	for name, c := range map[string]struct {
 		pace   time.Duration // between two requests of the client

@@ -104,8 +104,8 @@ func (b *logbook) waitFrom(t testing.TB, from int, what string, match func(field
 	}
 }
 
-// Matches a line by its message and some of its fields.
-func says(message string, want fields) func(fields) bool {
+// message matches a line by its message and some of its fields.
+func message(message string, want fields) func(fields) bool {
 	return func(line fields) bool {
 		if line["msg"] != message {
 			return false

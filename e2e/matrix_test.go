@@ -79,7 +79,7 @@ allow contains {"rule": "within-quota"} if {
 `
 
 // matrix is every cell with this state of the audit log.
-func matrix(w *world, audit string) []*cell {
+func matrix(w *fixture, audit string) []*cell {
 	var cells []*cell
 	forged := w.Bitbucket.NewKey(w.Workspace.Key().ID, "RS256") // under the published key's id
 	for _, action := range []string{"connect", "request"} {
@@ -111,7 +111,7 @@ func matrix(w *world, audit string) []*cell {
 func TestMatrix(t *testing.T) {
 	t.Parallel()
 	db, postgres := newServerDatabase(t)
-	w := newWorld(t, options{database: db, tls: true})
+	w := newFixture(t, options{database: db, tls: true})
 	if err := os.WriteFile(filepath.Join(w.policy, "egress", "unanswerable.rego"), []byte(unanswerable), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -138,16 +138,16 @@ func TestMatrix(t *testing.T) {
 }
 
 // cutOff takes the database away and returns when the server knows.
-func (w *world) cutOff(t *testing.T, postgres *pgtest.Server) {
+func (w *fixture) cutOff(t *testing.T, postgres *pgtest.Server) {
 	t.Helper()
 	postgres.Kill(t)
 	w.connect(t, w.anybody(), "nobody.listed.example:443").refused(t, 403, "no_rule_matched")
-	w.log.wait(t, "of the outage", says("audit database unavailable", nil))
+	w.log.wait(t, "of the outage", message("audit database unavailable", nil))
 }
 
 // putAll sends every cell's request, one after the other, and holds the counters
 // against what was asked.
-func (w *world) putAll(t *testing.T, cells []*cell) {
+func (w *fixture) putAll(t *testing.T, cells []*cell) {
 	t.Helper()
 	counted, before := map[string]float64{}, map[string]float64{}
 	for _, c := range cells {
@@ -175,7 +175,7 @@ func (w *world) putAll(t *testing.T, cells []*cell) {
 }
 
 // put sends a cell's request and checks the answer.
-func (w *world) put(t *testing.T, c *cell) {
+func (w *fixture) put(t *testing.T, c *cell) {
 	t.Helper()
 	to := w.proxy
 	if c.listener == "tls" {
@@ -203,7 +203,7 @@ func (w *world) put(t *testing.T, c *cell) {
 		}
 		head += "\r\n"
 	}
-	a := speakOn(t, conn, head)
+	a := sendRawOn(t, conn, head)
 	want := c.want()
 	if want.status == 200 {
 		if a.StatusCode != 200 || a.Header.Get("Sallyport-Reason") != "" {
@@ -222,14 +222,14 @@ func (w *world) put(t *testing.T, c *cell) {
 }
 
 // onRecord checks a cell's line and row.
-func (w *world) onRecord(t *testing.T, c *cell) {
+func (w *fixture) onRecord(t *testing.T, c *cell) {
 	t.Helper()
 	want := c.want()
 	if want.row == nil {
 		if rows := w.query(t, `SELECT kind, reason FROM audit.events WHERE client_address = $1::text::inet`, c.client.String()); len(rows) != 0 {
 			t.Errorf("there are rows: %v", rows)
 		}
-		if line := w.log.find(0, says("decision", fields{"client_address": c.client.String()})); line != nil {
+		if line := w.log.find(0, message("decision", fields{"client_address": c.client.String()})); line != nil {
 			t.Errorf("there is a line: %v", line)
 		}
 		return
@@ -255,7 +255,7 @@ func (w *world) onRecord(t *testing.T, c *cell) {
 	}
 	w.both(t, row, all)
 	if want.status == 200 {
-		w.log.wait(t, "of the end", says(closingKind(c.action), fields{"decision_id": row["decision_id"], "close_reason": row["close_reason"]}))
+		w.log.wait(t, "of the end", message(closingKind(c.action), fields{"decision_id": row["decision_id"], "close_reason": row["close_reason"]}))
 	}
 }
 

@@ -10,11 +10,11 @@ import (
 // REST API does not return it, nothing is decided. A known one serves on.
 func TestNamesUnavailable(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{identity: "  name_lookup_timeout: 300ms\n"})
+	w := newFixture(t, options{identity: "  name_lookup_timeout: 300ms\n"})
 	w.start()
 	target := echo(t)
 	known := w.anybody()
-	w.tunnel(t, known, "raw.partner.example:"+target.port).say(t, "hello")
+	w.tunnel(t, known, "raw.partner.example:"+target.port).echoes(t, "hello")
 	<-target.arrivals
 
 	fresh := w.Workspace.AddRepository("fresh", "PAY")
@@ -34,7 +34,7 @@ func TestNamesUnavailable(t *testing.T) {
 		}
 		target.untouched(t)
 		again := w.anybody()
-		w.tunnel(t, again, "raw.partner.example:"+target.port).say(t, "known names serve on")
+		w.tunnel(t, again, "raw.partner.example:"+target.port).echoes(t, "known names serve on")
 		<-target.arrivals
 		injected.Clear()
 	}
@@ -46,7 +46,7 @@ func TestNamesUnavailable(t *testing.T) {
 		if a.StatusCode != 200 {
 			return false
 		}
-		a.say(t, "known at last")
+		a.echoes(t, "known at last")
 		a.conn.Close()
 		w.both(t, w.decision(t, c), fields{"verdict": "allow", "repository": "acme/fresh", "repository_uuid": fresh.UUID})
 		return true
@@ -57,21 +57,21 @@ func TestNamesUnavailable(t *testing.T) {
 // along; what is signed with others can not be judged.
 func TestKeysUnavailable(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	w.start()
 	target := echo(t)
 	before := w.anybody()
-	w.tunnel(t, before, "raw.partner.example:"+target.port).say(t, "hello")
+	w.tunnel(t, before, "raw.partner.example:"+target.port).echoes(t, "hello")
 	known := w.anybody()
 	injected := w.Bitbucket.Inject(bitbuckettest.OIDC, bitbuckettest.Failing(503))
 	defer injected.Clear()
-	w.tunnel(t, known, "raw.partner.example:"+target.port).say(t, "known keys serve on")
+	w.tunnel(t, known, "raw.partner.example:"+target.port).echoes(t, "known keys serve on")
 	w.Workspace.RotateKey(true)
 	rotated := w.anybody()
 	// Right after a fetch that went well another is not made, so that forged
 	// tokens cannot cause one each: until then the key is one that is not known.
 	// Nor is more recorded in a second than so much of one address.
-	var a *answer
+	var a *rawResponse
 	eventually(t, "the keys are asked for again", func() bool {
 		a = w.connect(t, rotated, "raw.partner.example:"+target.port)
 		return a.Header.Get("Sallyport-Reason") == "keys_unavailable" && a.Header.Get("Sallyport-Decision") != ""

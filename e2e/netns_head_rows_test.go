@@ -109,7 +109,7 @@ func (s *space) framingRows() []*row {
 		{"a trailer with a bare line feed", "RFC 9112 section 7.1.2", "5\r\nhello\r\n0\r\nX: y\n\r\n"},
 	} {
 		rows = append(rows, &row{name: "chunks: " + r.name, source: r.source, send: post + "Transfer-Encoding: chunked\r\n\r\n" + r.body + inner,
-			status: 400, reason: "request_invalid", patient: true, looked: &yes, dials: []string{"{public}:{http}"}, may: true, arrives: all(lacks("smuggled"), lacks("\r\n0\r\n\r\n"))})
+			status: 400, reason: "request_invalid", patient: true, mayResolve: &yes, dials: []string{"{public}:{http}"}, optional: true, checkSent: all(lacks("smuggled"), lacks("\r\n0\r\n\r\n"))})
 	}
 	behind := "GET http://{host}:{http}/behind HTTP/1.1\r\nHost: {host}\r\n{auth}Connection: close\r\n\r\n"
 	return append(rows,
@@ -118,12 +118,12 @@ func (s *space) framingRows() []*row {
 		&row{name: "behind: a denied CONNECT", source: "RFC 9110 section 9.3.6; RFC 9112 section 9.3", controls: []string{"verdict"},
 			send: connect("blocked.open.example:{tls}") + behind, status: 403, reason: "policy_denied"},
 		&row{name: "behind: a CONNECT that nobody answers", source: "RFC 9110 section 9.3.6", dials: []string{"{public}:{dead}"},
-			send: connect("{host}:{dead}") + behind, status: 502, reason: "target_unreachable", may: true},
+			send: connect("{host}:{dead}") + behind, status: 502, reason: "target_unreachable", optional: true},
 		&row{name: "behind: a denied request", source: "RFC 9112 section 9.3", controls: []string{"verdict"},
 			send: "GET http://blocked.open.example:{http}/ HTTP/1.1\r\nHost: {host}\r\n{auth}\r\n" + behind, status: 403, reason: "policy_denied"},
 		&row{name: "behind: a request with content, another in the content", source: "RFC 9112 section 6.3", status: 200, dials: []string{"{public}:{http}"},
-			send:    "POST http://{host}:{http}/ HTTP/1.1\r\nHost: {host}\r\n{auth}Connection: close\r\nContent-Length: 4\r\n\r\nbody" + behind,
-			arrives: all(once, lacks("/behind"))},
+			send:      "POST http://{host}:{http}/ HTTP/1.1\r\nHost: {host}\r\n{auth}Connection: close\r\nContent-Length: 4\r\n\r\nbody" + behind,
+			checkSent: all(once, lacks("/behind"))},
 	)
 }
 
@@ -134,7 +134,7 @@ func (s *space) hopRows() []*row {
 	}
 	keeps := func(name, source, fields string, arrives func(string) string, controls ...string) *row {
 		return &row{name: "hop: " + name, source: source, controls: controls, send: send(fields), status: 200,
-			dials: []string{"{public}:{http}"}, arrives: all(once, arrives)}
+			dials: []string{"{public}:{http}"}, checkSent: all(once, arrives)}
 	}
 	return []*row{
 		keeps("the credential", "RFC 9110 section 11.7.2", "Connection: close\r\n", lacks("proxy-authorization")),

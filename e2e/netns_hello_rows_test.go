@@ -52,7 +52,7 @@ func (s *space) helloRows() []*row {
 	}
 	passes := func(name, source, arrives string, pieces ...string) *row {
 		return &row{name: "hello: " + name, source: source, send: connect(host + ":{tls}"),
-			status: 200, tunnel: pieces, dials: []string{"{public}:{tls}"}, arrives: exactly(arrives)}
+			status: 200, tunnel: pieces, dials: []string{"{public}:{tls}"}, checkSent: exactly(arrives)}
 	}
 	half := handshake(names(host))
 	two := record(half[:20]) + record(half[20:])
@@ -61,25 +61,25 @@ func (s *space) helloRows() []*row {
 	early := passes("sent together with the CONNECT", "RFC 9110 section 9.3.6", whole+"more")
 	early.send, early.tunnel = early.send+whole, []string{"more"}
 	first := &row{name: "hello: a target that speaks first, where any protocol may", source: "RFC 4253 section 4.2", send: connect("raw.anything.example:{tls}"),
-		status: 200, greets: "SSH-2.0-x\r\n", hears: has("SSH-2.0-x\r\n"), tunnel: []string{"SSH-2.0-y\r\n"}, dials: []string{"{public}:{tls}"}, arrives: exactly("SSH-2.0-y\r\n")}
+		status: 200, greeting: "SSH-2.0-x\r\n", checkRaw: has("SSH-2.0-x\r\n"), tunnel: []string{"SSH-2.0-y\r\n"}, dials: []string{"{public}:{tls}"}, checkSent: exactly("SSH-2.0-y\r\n")}
 	underscore := &row{name: "hello: without a name, to a host with an underscore, where any protocol may", source: "snowflakedb/snowflake-jdbc#2729", send: connect("my_bucket.anything.example:{tls}"),
-		status: 200, tunnel: []string{record(handshake())}, dials: []string{"{public}:{tls}"}, arrives: exactly(record(handshake()))}
+		status: 200, tunnel: []string{record(handshake())}, dials: []string{"{public}:{tls}"}, checkSent: exactly(record(handshake()))}
 	dottedTarget := func(name, sent string) *row {
 		r := passes(name, "RFC 1034 section 3.1; netty/netty-tcnative#400", sent, sent)
 		r.send = connect(host + ".:{tls}")
 		return r
 	}
 	speaks := cut("a target that speaks first, where it must be TLS", "RFC 8446 section 4", "hello_timeout", "")
-	speaks.greets = "220 mail ready\r\n"
+	speaks.greeting = "220 mail ready\r\n"
 	inside := func(name, source string, hears func(string) string, pieces ...string) *row {
 		return &row{name: "hello: an HTTP request " + name, source: source, controls: []string{"hello"}, send: connect(host + ":{tls}"),
-			status: 200, tunnel: pieces, dials: []string{"{public}:{tls}"}, cause: "http_request", hears: hears}
+			status: 200, tunnel: pieces, dials: []string{"{public}:{tls}"}, cause: "http_request", checkRaw: hears}
 	}
 	served := inside("for the target", "undici; nodejs/undici#4083", has("HTTP/1.1 200 OK\r\n"),
 		"GET /x HTTP/1.1\r\nHost: "+host+":{tls}\r\nConnection: close\r\n\r\n")
 	served.dials = append(served.dials, "{public}:{tls}")
-	served.answers = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-	served.arrives = func(sent string) string {
+	served.response = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+	served.checkSent = func(sent string) string {
 		if !strings.HasPrefix(sent, "GET /x HTTP/1.1\r\nHost: "+host+":") || !strings.Contains(sent, "\r\nVia: 1.1 ") {
 			return "the request is not as the proxy forwards it"
 		}
@@ -89,7 +89,7 @@ func (s *space) helloRows() []*row {
 	half1.open = false
 	address := func(name, source string, pieces ...string) *row {
 		return &row{name: "hello: " + name, source: source, send: connect("{public}:{tls}"),
-			status: 200, tunnel: pieces, dials: []string{"{public}:{tls}"}, arrives: exactly(strings.Join(pieces, ""))}
+			status: 200, tunnel: pieces, dials: []string{"{public}:{tls}"}, checkSent: exactly(strings.Join(pieces, ""))}
 	}
 	return []*row{
 		passes("for the target", "RFC 6066 section 3", whole, whole),

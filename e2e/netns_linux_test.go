@@ -187,14 +187,14 @@ func (p *packets) read() {
 		}
 		// Each packet is seen twice on the loopback device: take it as it leaves.
 		if link, ok := from.(*syscall.SockaddrLinklayer); ok && link.Pkttype == 4 {
-			p.see(buf[:n])
+			p.parse(buf[:n])
 		}
 	}
 }
 
-// see takes one IP packet apart (RFC 791 section 3.1, RFC 8200 section 3, RFC
+// parse parses one IP packet (RFC 791 section 3.1, RFC 8200 section 3, RFC
 // 9293 section 3.1).
-func (p *packets) see(b []byte) {
+func (p *packets) parse(b []byte) {
 	var src, dst netip.Addr
 	var protocol byte
 	switch {

@@ -22,29 +22,29 @@ type row struct {
 	controls     []string // each of which alone the row depends on
 	elsewhere    bool     // needs addresses beyond the loopback device
 
-	send    string
-	tunnel  []string // what is sent behind a 200, one write each
-	open    bool     // our side of the tunnel stays open: the server has to end it
-	greets  string   // what the target sends first
-	answers string   // what the target answers to a request
-	patient bool     // not before it has seen the end of the request's chunks
+	send     string
+	tunnel   []string // what is sent behind a 200, one write each
+	open     bool     // our side of the tunnel stays open: the server has to end it
+	greeting string   // what the target sends first
+	response string   // what the target answers to a request
+	patient  bool     // not before it has seen the end of the request's chunks
 
-	status  int
-	reason  string
-	dials   []string // every connection, as address:port; none: nothing may be opened
-	may     bool     // these connections may be opened and need not be
-	arrives func(sent string) (problem string)
-	hears   func(raw string) (problem string)
-	cause   string        // that the tunnel ends with
-	took    time.Duration // with all controls in place
-	looked  *bool         // whether names may be looked up; nil: as the reason has it
+	status     int
+	reason     string
+	dials      []string // every connection, as address:port; none: nothing may be opened
+	optional   bool     // these connections may be opened and need not be
+	checkSent  func(sent string) (problem string)
+	checkRaw   func(raw string) (problem string)
+	cause      string        // that the tunnel ends with
+	duration   time.Duration // with all controls in place
+	mayResolve *bool         // whether names may be looked up; nil: as the reason has it
 }
 
 // get is the plainest request.
 const get = "GET http://{host}:{http}/ HTTP/1.1\r\nHost: {host}\r\n{auth}Connection: close\r\n\r\n"
 
 func (s *space) expand(text, host string) string {
-	return strings.NewReplacer("{host}", host, "{auth}", "Proxy-Authorization: "+s.me.basic()+"\r\n",
+	return strings.NewReplacer("{host}", host, "{auth}", "Proxy-Authorization: "+s.caller.basic()+"\r\n",
 		"{public}", s.public, "{public2}", s.public2, "{public6}", s.public6, "{tls}", s.tls, "{http}", s.http, "{dead}", s.dead,
 		"{proxy}", portOf(s.proxy), "{admin}", portOf(s.admin), "{pseudonym}", s.pseudonym).Replace(text)
 }
@@ -68,7 +68,7 @@ var beforeLookup = []string{"policy_denied", "no_rule_matched", "target_invalid"
 func (s *space) try(r *row) error {
 	s.serial++
 	host := fmt.Sprintf("r%d.open.example", s.serial)
-	s.script.Store(&row{greets: r.greets, answers: r.answers, patient: r.patient})
+	s.script.Store(&row{greeting: r.greeting, response: r.response, patient: r.patient})
 	if _, err := s.opened(); err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func (s *space) try(r *row) error {
 	from := len(s.log.lines)
 	s.log.mu.Unlock()
 	began := time.Now()
-	raw, err := s.talk(r, host)
+	raw, err := s.exchange(r, host)
 	if err != nil {
 		return err
 	}
@@ -88,23 +88,23 @@ func (s *space) try(r *row) error {
 	if err != nil {
 		return err
 	}
-	problems := []error{s.judgeAnswer(r, raw), s.judgeOpened(r, host, opened)}
+	problems := []error{s.checkResponse(r, raw), s.checkOpened(r, host, opened)}
 	names := s.zone.since()
 	may := !slices.Contains(beforeLookup, r.reason)
-	if r.looked != nil {
-		may = *r.looked
+	if r.mayResolve != nil {
+		may = *r.mayResolve
 	}
 	if !may && len(names) > 0 {
 		problems = append(problems, fmt.Errorf("looked up %v", names))
 	}
 	if r.cause != "" {
-		problems = append(problems, s.judgeEnd(r, from, began))
+		problems = append(problems, s.checkClose(r, from, began))
 	}
 	return errors.Join(problems...)
 }
 
-// talk is the client's part: it returns everything that the proxy sends.
-func (s *space) talk(r *row, host string) (string, error) {
+// exchange is the client's part. It returns everything that the proxy sends.
+func (s *space) exchange(r *row, host string) (string, error) {
 	conn, err := net.Dial("tcp", s.proxy)
 	if err != nil {
 		return "", err
@@ -115,7 +115,7 @@ func (s *space) talk(r *row, host string) (string, error) {
 		return "", err
 	}
 	var raw bytes.Buffer
-	if r.status == 200 && (r.tunnel != nil || r.greets != "") {
+	if r.status == 200 && (r.tunnel != nil || r.greeting != "") {
 		buf := make([]byte, 4096)
 		for !bytes.Contains(raw.Bytes(), []byte("\r\n\r\n")) {
 			n, err := conn.Read(buf)
@@ -137,12 +137,12 @@ func (s *space) talk(r *row, host string) (string, error) {
 	}
 	_, err = io.Copy(&raw, conn) // a reset ends it too
 	if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
-		return "", fmt.Errorf("the proxy ended nothing; it said %.200q", raw.String())
+		return "", fmt.Errorf("the proxy ended nothing; it sent %.200q", raw.String())
 	}
 	return raw.String(), nil
 }
 
-func (s *space) judgeAnswer(r *row, raw string) error {
+func (s *space) checkResponse(r *row, raw string) error {
 	status, reason := 0, ""
 	if m := statusLine.FindStringSubmatch(raw); m != nil {
 		status, _ = strconv.Atoi(m[1])
@@ -157,20 +157,20 @@ func (s *space) judgeAnswer(r *row, raw string) error {
 	if r.status >= 400 && len(anyStatusLine.FindAllString(raw, -1)) > 1 {
 		return fmt.Errorf("something was answered behind the refusal: %q", raw)
 	}
-	if strings.Contains(raw, s.me.token) {
+	if strings.Contains(raw, s.caller.token) {
 		return errors.New("the credential came back")
 	}
-	if r.hears != nil {
-		if problem := r.hears(raw); problem != "" {
+	if r.checkRaw != nil {
+		if problem := r.checkRaw(raw); problem != "" {
 			return fmt.Errorf("%s: %.600q", problem, raw)
 		}
 	}
 	return nil
 }
 
-// judgeOpened compares the connections that were opened, and the bytes sent on them,
+// checkOpened compares the connections that were opened, and the bytes sent on them,
 // with the row.
-func (s *space) judgeOpened(r *row, host string, opened []dialled) error {
+func (s *space) checkOpened(r *row, host string, opened []dialled) error {
 	var have, want []string
 	var sent strings.Builder
 	for _, d := range opened {
@@ -182,31 +182,31 @@ func (s *space) judgeOpened(r *row, host string, opened []dialled) error {
 	}
 	slices.Sort(have)
 	slices.Sort(want)
-	if !slices.Equal(have, want) && !(r.may && len(have) == 0) {
+	if !slices.Equal(have, want) && !(r.optional && len(have) == 0) {
 		return fmt.Errorf("connections were opened to %v, not %v; sent: %.300q", have, want, sent.String())
 	}
-	leaked := strings.Contains(sent.String(), s.me.token) || strings.Contains(strings.ToLower(sent.String()), "proxy-authorization")
+	leaked := strings.Contains(sent.String(), s.caller.token) || strings.Contains(strings.ToLower(sent.String()), "proxy-authorization")
 	if leaked {
 		return fmt.Errorf("the credential has arrived: %.300q", sent.String())
 	}
-	if r.arrives != nil {
-		if problem := r.arrives(sent.String()); problem != "" && !(r.may && len(have) == 0) {
+	if r.checkSent != nil {
+		if problem := r.checkSent(sent.String()); problem != "" && !(r.optional && len(have) == 0) {
 			return fmt.Errorf("%s: there arrived %.600q", problem, sent.String())
 		}
-	} else if sent.Len() > 0 && !r.may {
+	} else if sent.Len() > 0 && !r.optional {
 		return fmt.Errorf("there arrived %.300q", sent.String())
 	}
 	return nil
 }
 
-// judgeEnd looks for the end's line, which is written behind from lines. Lines are
+// checkClose finds the close event's line, which is written behind from lines. Lines are
 // written together, a moment later: those of the row before may still be on their
 // way, and are known by their time.
-func (s *space) judgeEnd(r *row, from int, began time.Time) error {
+func (s *space) checkClose(r *row, from int, began time.Time) error {
 	decided := func(l fields) bool {
 		text, _ := l["time"].(string)
 		at, err := time.Parse(time.RFC3339Nano, text)
-		return err == nil && !at.Before(began) && says("decision", nil)(l)
+		return err == nil && !at.Before(began) && message("decision", nil)(l)
 	}
 	end := time.After(5 * time.Second)
 	for {
@@ -214,7 +214,7 @@ func (s *space) judgeEnd(r *row, from int, began time.Time) error {
 		changed, lines := s.log.changed, s.log.lines[from:]
 		s.log.mu.Unlock()
 		if i := slices.IndexFunc(lines, decided); i >= 0 {
-			ended := says("tunnel_closed", fields{"decision_id": lines[i]["decision_id"]})
+			ended := message("tunnel_closed", fields{"decision_id": lines[i]["decision_id"]})
 			if i := slices.IndexFunc(lines, ended); i >= 0 {
 				if lines[i]["close_reason"] != r.cause {
 					return fmt.Errorf("the tunnel ended with %v, not %s", lines[i]["close_reason"], r.cause)
@@ -247,7 +247,7 @@ func (s *space) without(t *testing.T, control string, rows []*row, turn int) {
 	failed := 0
 	for i, r := range rows {
 		named := slices.Contains(r.controls, control)
-		if !named && ((i+turn)%othersEvery != 0 || r.took > 300*time.Millisecond) {
+		if !named && ((i+turn)%othersEvery != 0 || r.duration > 300*time.Millisecond) {
 			continue // those that wait for a time to pass would do so once for each control
 		}
 		err := s.try(r)
@@ -261,7 +261,7 @@ func (s *space) without(t *testing.T, control string, rows []*row, turn int) {
 		}
 	}
 	t.Logf("%d rows fail without it", failed)
-	s.world.stop()
+	s.fixture.stop()
 }
 
 // all joins checks of what was sent or heard.

@@ -5,7 +5,7 @@ import "golang.org/x/net/dns/dnsmessage"
 // rows are all attempts.
 func (s *space) rows() []*row {
 	var all []*row
-	for _, part := range [][]*row{s.targetRows(), s.addressRows(), s.headRows(), s.framingRows(), s.hopRows(), s.answerRows(), s.helloRows()} {
+	for _, part := range [][]*row{s.targetRows(), s.addressRows(), s.headRows(), s.framingRows(), s.hopRows(), s.responseRows(), s.helloRows()} {
 		all = append(all, part...)
 	}
 	return all
@@ -14,34 +14,34 @@ func (s *space) rows() []*row {
 // fillZone gives names their addresses.
 func (s *space) fillZone() {
 	z := s.zone
-	z.other = said{addrs: []string{s.public}, ttl: 60}
+	z.other = dnsAnswer{addrs: []string{s.public}, ttl: 60}
 	for _, a := range prohibited {
-		z.at(a.name+".open.example", said{addrs: []string{a.address}, ttl: 60})
+		z.at(a.name+".open.example", dnsAnswer{addrs: []string{a.address}, ttl: 60})
 	}
-	z.at("blocked.open.example", said{addrs: []string{s.public}, ttl: 300})
-	z.at("alias.open.example", said{alias: "db.corp.test", addrs: []string{"10.1.2.3"}, ttl: 60})
-	z.at("alias-good.open.example", said{alias: "cdn.elsewhere.test", addrs: []string{s.public}, ttl: 60})
-	z.at("mixed.open.example", said{addrs: []string{"10.1.2.3", s.public, "169.254.169.254"}, ttl: 60})
-	z.at("both.open.example", said{addrs: []string{s.public, s.public6}, ttl: 60})
-	z.at("own.anything.example", said{addrs: []string{"127.0.0.1"}, ttl: 60})
-	z.at("missing.open.example", said{code: dnsmessage.RCodeNameError})
-	z.at("failing.open.example", said{code: dnsmessage.RCodeServerFailure})
-	z.at("empty.open.example", said{ttl: 60})
-	z.at("poison.open.example", said{addrs: []string{s.public}, ttl: 60, more: map[string]string{"victim.open.example": "10.1.2.3"}})
-	z.at("unasked.open.example", said{more: map[string]string{"elsewhere.open.example": s.public}, ttl: 60})
+	z.at("blocked.open.example", dnsAnswer{addrs: []string{s.public}, ttl: 300})
+	z.at("alias.open.example", dnsAnswer{alias: "db.corp.test", addrs: []string{"10.1.2.3"}, ttl: 60})
+	z.at("alias-good.open.example", dnsAnswer{alias: "cdn.elsewhere.test", addrs: []string{s.public}, ttl: 60})
+	z.at("mixed.open.example", dnsAnswer{addrs: []string{"10.1.2.3", s.public, "169.254.169.254"}, ttl: 60})
+	z.at("both.open.example", dnsAnswer{addrs: []string{s.public, s.public6}, ttl: 60})
+	z.at("own.anything.example", dnsAnswer{addrs: []string{"127.0.0.1"}, ttl: 60})
+	z.at("missing.open.example", dnsAnswer{code: dnsmessage.RCodeNameError})
+	z.at("failing.open.example", dnsAnswer{code: dnsmessage.RCodeServerFailure})
+	z.at("empty.open.example", dnsAnswer{ttl: 60})
+	z.at("poison.open.example", dnsAnswer{addrs: []string{s.public}, ttl: 60, more: map[string]string{"victim.open.example": "10.1.2.3"}})
+	z.at("unasked.open.example", dnsAnswer{more: map[string]string{"elsewhere.open.example": s.public}, ttl: 60})
 	// The first answer is harmless, and may not be kept; the next one is not.
-	z.names["rebind.open.example"] = func(n int, _ bool) said {
+	z.names["rebind.open.example"] = func(n int, _ bool) dnsAnswer {
 		if n%2 == 0 {
-			return said{addrs: []string{s.public}}
+			return dnsAnswer{addrs: []string{s.public}}
 		}
-		return said{addrs: []string{"10.1.2.3"}}
+		return dnsAnswer{addrs: []string{"10.1.2.3"}}
 	}
 	// Half an answer by UDP, and the whole of it by TCP.
-	z.names["truncated.open.example"] = func(_ int, tcp bool) said {
+	z.names["truncated.open.example"] = func(_ int, tcp bool) dnsAnswer {
 		if tcp {
-			return said{addrs: []string{s.public}, ttl: 60}
+			return dnsAnswer{addrs: []string{s.public}, ttl: 60}
 		}
-		return said{addrs: []string{"10.1.2.3"}, ttl: 60, cut: true}
+		return dnsAnswer{addrs: []string{"10.1.2.3"}, ttl: 60, cut: true}
 	}
 }
 
@@ -114,8 +114,8 @@ func (s *space) targetRows() []*row {
 		&row{name: "URL: denied name in mixed case", source: "RFC 3986 section 6.2.2.1", controls: denied[1:], status: 403, reason: "policy_denied",
 			send: "GET HTTP://Blocked.OPEN.example:{http}/ HTTP/1.1\r\nHost: {host}\r\n{auth}\r\n"},
 		&row{name: "Host says something else", source: "RFC 9112 section 3.2.2", status: 200, dials: []string{"{public}:{http}"},
-			arrives: all(once, lacks("blocked.open.example"), has("\r\nHost: r")),
-			send:    "GET http://{host}:{http}/ HTTP/1.1\r\nHost: blocked.open.example\r\n{auth}Connection: close\r\n\r\n"},
+			checkSent: all(once, lacks("blocked.open.example"), has("\r\nHost: r")),
+			send:      "GET http://{host}:{http}/ HTTP/1.1\r\nHost: blocked.open.example\r\n{auth}Connection: close\r\n\r\n"},
 		&row{name: "Host of a CONNECT says something else", source: "RFC 9112 section 3.2.3", controls: denied[1:], status: 403, reason: "policy_denied",
 			send: "CONNECT blocked.open.example:{tls} HTTP/1.1\r\nHost: {host}:{tls}\r\n{auth}\r\n"})
 }
@@ -169,16 +169,16 @@ func (s *space) addressRows() []*row {
 	}
 	yes := true
 	name := func(name, source, host string, controls ...string) *row {
-		return &row{name: "name: " + name, source: source, controls: controls, send: connect(host + ":{http}"), looked: &yes}
+		return &row{name: "name: " + name, source: source, controls: controls, send: connect(host + ":{http}"), mayResolve: &yes}
 	}
 	refused := func(r *row, status int, reason string) *row {
 		r.status, r.reason = status, reason
 		return r
 	}
 	reaches := func(name, source, host, to string, controls ...string) *row {
-		return &row{name: "name: " + name, source: source, controls: controls, looked: &yes,
+		return &row{name: "name: " + name, source: source, controls: controls, mayResolve: &yes,
 			send:   "GET http://" + host + ":{http}/ HTTP/1.1\r\nHost: {host}\r\n{auth}Connection: close\r\n\r\n",
-			status: 200, dials: []string{to}, arrives: once}
+			status: 200, dials: []string{to}, checkSent: once}
 	}
 	elsewhere := func(r *row) *row {
 		r.elsewhere = true
@@ -202,7 +202,7 @@ func (s *space) addressRows() []*row {
 		&row{name: "address: of the metadata service, as itself", source: "CWE-918", controls: []string{"addresses"},
 			send: connect("169.254.169.254:{tls}"), status: 403, reason: "address_prohibited"},
 		&row{name: "address: ours, as itself", source: "CWE-441", controls: []string{"own", "addresses"}, send: connect("127.0.0.1:{proxy}"), status: 403, reason: "address_prohibited"},
-		&row{name: "address: nothing listens", source: "RFC 9110 section 15.6.3", send: connect("{host}:{dead}"), status: 502, reason: "target_unreachable", dials: []string{"{public}:{dead}"}, may: true},
+		&row{name: "address: nothing listens", source: "RFC 9110 section 15.6.3", send: connect("{host}:{dead}"), status: 502, reason: "target_unreachable", dials: []string{"{public}:{dead}"}, optional: true},
 	)
 }
 

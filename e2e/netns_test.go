@@ -70,11 +70,11 @@ func testSpace(t *testing.T, s *space) {
 			if err := s.try(r); err != nil {
 				t.Errorf("%s: %v", r.source, err)
 			}
-			r.took = time.Since(began)
+			r.duration = time.Since(began)
 		})
 	}
 	t.Logf("%d of %d rows ran", ran, len(rows))
-	s.world.stop()
+	s.fixture.stop()
 	if s.packets == nil {
 		return
 	}
@@ -83,12 +83,12 @@ func testSpace(t *testing.T, s *space) {
 	}
 }
 
-// space is a server in a world of which every corner is seen.
+// space is a server in a network namespace where every packet is captured.
 type space struct {
-	*world
+	*fixture
 	packets *packets // nil: on the loopback device only
 	zone    *zone
-	me      caller
+	caller  caller
 
 	public, public2, public6 string // addresses that may be reached
 	tls, http, dead          string // ports of the targets; nothing listens at dead
@@ -137,7 +137,7 @@ func newSpace(t *testing.T, watcher *packets) *space {
 		program: mutant(t),
 		extra:   "limits: {read_header_timeout: 2s}\n",
 	}
-	s := &space{world: newWorld(t, o), packets: watcher, zone: startZone(t), marked: make(chan struct{}), public: "127.0.0.1", public2: "127.0.0.1", public6: "127.0.0.1"}
+	s := &space{fixture: newFixture(t, o), packets: watcher, zone: startZone(t), marked: make(chan struct{}), public: "127.0.0.1", public2: "127.0.0.1", public6: "127.0.0.1"}
 	if watcher != nil {
 		// Of ranges that anybody may route. Nothing leaves this network.
 		s.public, s.public2, s.public6 = "44.1.2.3", "44.1.2.4", "2a01:4f8::1"
@@ -150,7 +150,7 @@ func newSpace(t *testing.T, watcher *packets) *space {
 	}
 	s.tls, s.http = s.listen(t), s.listen(t)
 	_, s.dead, _ = net.SplitHostPort(freeAddress(t))
-	s.me = s.production()
+	s.caller = s.production()
 	s.fillZone()
 	return s
 }
@@ -222,11 +222,11 @@ func (s *space) serve(c *net.TCPConn) {
 	in := io.TeeReader(c, a)
 	answer, end := "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok", "\r\n\r\n"
 	if r := s.script.Load(); r != nil {
-		if r.greets != "" {
-			_, _ = io.WriteString(c, r.greets)
+		if r.greeting != "" {
+			_, _ = io.WriteString(c, r.greeting)
 		}
-		if r.answers != "" {
-			answer = r.answers
+		if r.response != "" {
+			answer = r.response
 		}
 		if r.patient {
 			end = "\r\n0\r\n\r\n"
@@ -238,7 +238,7 @@ func (s *space) serve(c *net.TCPConn) {
 		if err != nil {
 			return
 		}
-		if n > 0 && a.holds(end) {
+		if n > 0 && a.contains(end) {
 			break
 		}
 	}
@@ -255,7 +255,7 @@ func (a *arrival) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (a *arrival) holds(text string) bool {
+func (a *arrival) contains(text string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return strings.Contains(string(a.b), text)
@@ -269,7 +269,7 @@ func (s *space) launch(t *testing.T, env ...string) {
 	s.server = launch(t, s.program, s.config, s.admin, env...)
 	s.ready()
 	s.pseudonym = "nobody"
-	learn := &row{name: "learn", send: get, status: 200, dials: []string{"{public}:{http}"}, arrives: func(b string) string {
+	learn := &row{name: "learn", send: get, status: 200, dials: []string{"{public}:{http}"}, checkSent: func(b string) string {
 		if m := viaName.FindStringSubmatch(b); m != nil {
 			s.pseudonym = m[1]
 			return ""

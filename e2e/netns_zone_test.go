@@ -18,16 +18,16 @@ import (
 // answers may depend on how often it was asked.
 type zone struct {
 	address string
-	names   map[string]func(n int, tcp bool) said
-	other   said // for all other names below .example
+	names   map[string]func(n int, tcp bool) dnsAnswer
+	other   dnsAnswer // for all other names below .example
 
-	mu    sync.Mutex
-	count map[string]int // by name and type, since the last call of since
-	asked []string       // since the last call of since
+	mu      sync.Mutex
+	count   map[string]int // by name and type, since the last call of since
+	queried []string       // since the last call of since
 }
 
-// An answer of a zone.
-type said struct {
+// dnsAnswer is a zone's answer to a query.
+type dnsAnswer struct {
 	addrs  []string
 	alias  string // and what the alias is at, in addrs
 	ttl    uint32
@@ -39,7 +39,7 @@ type said struct {
 
 func startZone(t testing.TB) *zone {
 	t.Helper()
-	z := &zone{names: make(map[string]func(int, bool) said), count: make(map[string]int)}
+	z := &zone{names: make(map[string]func(int, bool) dnsAnswer), count: make(map[string]int)}
 	var conn net.PacketConn
 	var l net.Listener
 	var err error
@@ -75,16 +75,16 @@ func startZone(t testing.TB) *zone {
 }
 
 // at makes a name answer the same every time.
-func (z *zone) at(name string, s said) {
-	z.names[name] = func(int, bool) said { return s }
+func (z *zone) at(name string, s dnsAnswer) {
+	z.names[name] = func(int, bool) dnsAnswer { return s }
 }
 
-// since returns the names that were asked for since the last call.
+// since returns the names that were queried since the last call.
 func (z *zone) since() []string {
 	z.mu.Lock()
 	defer z.mu.Unlock()
-	names := z.asked
-	z.asked = nil
+	names := z.queried
+	z.queried = nil
 	clear(z.count)
 	slices.Sort(names)
 	return slices.Compact(names)
@@ -100,7 +100,7 @@ func (z *zone) serveUDP(conn net.PacketConn) {
 		if err != nil {
 			continue
 		}
-		if answer := z.answer(buf[:n], false); answer != nil {
+		if answer := z.respond(buf[:n], false); answer != nil {
 			_, _ = conn.WriteTo(answer, from)
 		}
 	}
@@ -116,12 +116,12 @@ func (z *zone) serveTCP(c net.Conn) {
 	if _, err := io.ReadFull(c, query); err != nil {
 		return
 	}
-	if answer := z.answer(query, true); answer != nil {
+	if answer := z.respond(query, true); answer != nil {
 		_, _ = c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(answer))), answer...))
 	}
 }
 
-func (z *zone) answer(query []byte, tcp bool) []byte {
+func (z *zone) respond(query []byte, tcp bool) []byte {
 	var p dnsmessage.Parser
 	head, err := p.Start(query)
 	if err != nil {
@@ -133,7 +133,7 @@ func (z *zone) answer(query []byte, tcp bool) []byte {
 	}
 	name := strings.ToLower(strings.TrimSuffix(question.Name.String(), "."))
 	z.mu.Lock()
-	z.asked = append(z.asked, name)
+	z.queried = append(z.queried, name)
 	key := question.Type.String() + name
 	n := z.count[key]
 	z.count[key]++
@@ -142,7 +142,7 @@ func (z *zone) answer(query []byte, tcp bool) []byte {
 	if f := z.names[name]; f != nil {
 		s = f(n, tcp)
 	} else if !strings.HasSuffix(name, ".example") {
-		s = said{code: dnsmessage.RCodeNameError}
+		s = dnsAnswer{code: dnsmessage.RCodeNameError}
 	}
 	if s.silent {
 		return nil
@@ -150,7 +150,7 @@ func (z *zone) answer(query []byte, tcp bool) []byte {
 	return s.pack(head, question)
 }
 
-func (s *said) pack(head dnsmessage.Header, question dnsmessage.Question) []byte {
+func (s *dnsAnswer) pack(head dnsmessage.Header, question dnsmessage.Question) []byte {
 	b := dnsmessage.NewBuilder(nil, dnsmessage.Header{
 		ID: head.ID, Response: true, RecursionDesired: true, RecursionAvailable: true, RCode: s.code, Truncated: s.cut,
 	})

@@ -14,9 +14,9 @@ import (
 	"github.com/sallyport/sallyport/internal/testenv"
 )
 
-// Runs a command of the operator's against this world's instance and returns its
-// output. It has to end with this status.
-func (w *world) tell(t testing.TB, status int, args ...string) string {
+// operatorCommand runs an operator's command for the fixture's instance, checks its exit
+// status, and returns its output.
+func (w *fixture) operatorCommand(t testing.TB, status int, args ...string) string {
 	t.Helper()
 	code, out, errOut := command(t, append(args, "-c", w.config)...)
 	if code != status {
@@ -26,7 +26,7 @@ func (w *world) tell(t testing.TB, status int, args ...string) string {
 }
 
 // cut waits until the proxy has ended a tunnel, and returns how long that took.
-func (a *answer) cut(t testing.TB) time.Duration {
+func (a *rawResponse) cut(t testing.TB) time.Duration {
 	t.Helper()
 	begun := time.Now()
 	if n, err := io.Copy(io.Discard, a.in); err == nil && n > 0 {
@@ -36,7 +36,7 @@ func (a *answer) cut(t testing.TB) time.Duration {
 }
 
 // second is another instance on the same database, with everything else of its own.
-func (w *world) second(t testing.TB) (proxy, config string, s *server) {
+func (w *fixture) second(t testing.TB) (proxy, config string, s *server) {
 	t.Helper()
 	directory := t.TempDir()
 	proxy, adminAddress := freeAddress(t), freeAddress(t)
@@ -54,7 +54,7 @@ func (w *world) second(t testing.TB) (proxy, config string, s *server) {
 }
 
 // operations are the admin events of operators, the oldest first.
-func (w *world) operatorActions(t testing.TB) (names []string, rows []fields) {
+func (w *fixture) operatorActions(t testing.TB) (names []string, rows []fields) {
 	t.Helper()
 	rows = w.query(t, `SELECT action, message, step_uuid, repository_uuid, repository, convert_from(record, 'UTF8')::json AS record
 		FROM audit.events WHERE kind = 'admin' AND convert_from(record, 'UTF8') LIKE '%operator_uid%' ORDER BY time`)
@@ -69,21 +69,21 @@ func (w *world) operatorActions(t testing.TB) (names []string, rows []fields) {
 // a repository by its name, and both are lifted.
 func TestRevoke(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	w.start()
 	proxy, _, _ := w.second(t)
 	target := echo(t)
 	to := "raw.partner.example:" + target.port
 	c, other := w.anybody(), w.anybody()
-	here, there, bystander := w.tunnel(t, c, to), speak(t, proxy, connectTo(to, c.basic())), w.tunnel(t, other, to)
-	for _, a := range []*answer{here, there, bystander} {
-		a.say(t, "open")
+	here, there, bystander := w.tunnel(t, c, to), sendRaw(t, proxy, connectTo(to, c.basic())), w.tunnel(t, other, to)
+	for _, a := range []*rawResponse{here, there, bystander} {
+		a.echoes(t, "open")
 	}
 
-	said := w.tell(t, 0, "token", "revoke", "--step", bitbuckettest.Braced(c.step.UUID), "--reason", "it leaks")
+	output := w.operatorCommand(t, 0, "token", "revoke", "--step", bitbuckettest.Braced(c.step.UUID), "--reason", "it leaks")
 	revoked := time.Now()
-	if !strings.Contains(said, c.step.UUID) || !strings.Contains(said, "closed 1 here") {
-		t.Errorf("it said %q", said)
+	if !strings.Contains(output, c.step.UUID) || !strings.Contains(output, "closed 1 here") {
+		t.Errorf("it said %q", output)
 	}
 	here.cut(t)
 	there.cut(t)
@@ -92,14 +92,14 @@ func TestRevoke(t *testing.T) {
 	}
 	// The other instance has closed, and so it knows.
 	for _, p := range []string{w.proxy, proxy} {
-		id := speak(t, p, connectTo(to, c.basic())).refused(t, 407, "credential_revoked")
+		id := sendRaw(t, p, connectTo(to, c.basic())).refused(t, 407, "credential_revoked")
 		row := w.decisionWith(t, id)
 		check(t, "refusal", row, fields{"verdict": "deny", "step_uuid": c.step.UUID, "repository": "acme/payments"})
 	}
 	if took := time.Since(revoked); took > 2*time.Second+500*time.Millisecond {
 		t.Errorf("refused after %v", took)
 	}
-	bystander.say(t, "still here")
+	bystander.echoes(t, "still here")
 	eventually(t, "both ends are on record", func() bool {
 		n := 0
 		for _, row := range w.decisions(t, c.step.UUID) {
@@ -110,7 +110,7 @@ func TestRevoke(t *testing.T) {
 		return n == 2
 	})
 
-	w.tell(t, 0, "token", "revoke", "--repository", "acme/payments", "--for", "1h", "--reason", "a test")
+	w.operatorCommand(t, 0, "token", "revoke", "--repository", "acme/payments", "--for", "1h", "--reason", "a test")
 	bystander.cut(t)
 	fresh := w.anybody() // begins after it
 	w.connect(t, fresh, to).refused(t, 407, "credential_revoked")
@@ -120,26 +120,26 @@ func TestRevoke(t *testing.T) {
 		t.Errorf("another repository is revoked too: %v", row)
 	}
 
-	list := w.tell(t, 0, "token", "revocations")
+	list := w.operatorCommand(t, 0, "token", "revocations")
 	for _, want := range []string{c.step.UUID, "it leaks", "acme/payments", "uid "} {
 		if !strings.Contains(list, want) {
 			t.Errorf("the list does not hold %q:\n%s", want, list)
 		}
 	}
 	var revocations []map[string]any
-	if err := json.Unmarshal([]byte(w.tell(t, 0, "token", "revocations", "--format", "json")), &revocations); err != nil || len(revocations) != 2 {
+	if err := json.Unmarshal([]byte(w.operatorCommand(t, 0, "token", "revocations", "--format", "json")), &revocations); err != nil || len(revocations) != 2 {
 		t.Errorf("as JSON: %v, %v", revocations, err)
 	}
 
-	w.tell(t, 0, "token", "unrevoke", "--repository", "acme/payments")
+	w.operatorCommand(t, 0, "token", "unrevoke", "--repository", "acme/payments")
 	eventually(t, "the repository is back", func() bool { return w.connect(t, other, to).StatusCode == http.StatusOK })
 	w.connect(t, c, to).refused(t, 407, "credential_revoked")
-	w.tell(t, 0, "token", "unrevoke", "--step", c.step.UUID, "--reason", "a mistake")
+	w.operatorCommand(t, 0, "token", "unrevoke", "--step", c.step.UUID, "--reason", "a mistake")
 	eventually(t, "the step is back", func() bool {
-		return w.connect(t, c, to).StatusCode == http.StatusOK && speak(t, proxy, connectTo(to, c.basic())).StatusCode == http.StatusOK
+		return w.connect(t, c, to).StatusCode == http.StatusOK && sendRaw(t, proxy, connectTo(to, c.basic())).StatusCode == http.StatusOK
 	})
-	if said := w.tell(t, 1, "token", "unrevoke", "--step", c.step.UUID); !strings.Contains(said, "not revoked") {
-		t.Errorf("it said %q", said)
+	if output := w.operatorCommand(t, 1, "token", "unrevoke", "--step", c.step.UUID); !strings.Contains(output, "not revoked") {
+		t.Errorf("it said %q", output)
 	}
 
 	names, rows := w.operatorActions(t)
@@ -158,9 +158,9 @@ func TestRevoke(t *testing.T) {
 // TestRevokeMistakes: what cannot be is refused with words, and nothing is revoked.
 func TestRevokeMistakes(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{})
-	if said := w.tell(t, 1, "token", "revoke", "--step", w.Payments.UUID, "--reason", "x"); !strings.Contains(said, "no instance is running") {
-		t.Errorf("without an instance: %q", said)
+	w := newFixture(t, options{})
+	if output := w.operatorCommand(t, 1, "token", "revoke", "--step", w.Payments.UUID, "--reason", "x"); !strings.Contains(output, "no instance is running") {
+		t.Errorf("without an instance: %q", output)
 	}
 	w.start()
 	for want, args := range map[string][]string{
@@ -174,16 +174,16 @@ func TestRevokeMistakes(t *testing.T) {
 		"a token is not an argument": {"token", "inspect", "eyJ"},
 		"which tunnels":              {"tunnels", "close"},
 	} {
-		if said := w.tell(t, 2, args...); !strings.Contains(said, want) {
-			t.Errorf("%v said %q, not %q", args, said, want)
+		if output := w.operatorCommand(t, 2, args...); !strings.Contains(output, want) {
+			t.Errorf("%v said %q, not %q", args, output, want)
 		}
 	}
 	if names, _ := w.operatorActions(t); len(names) != 0 {
 		t.Errorf("on record: %v", names)
 	}
 	// What cannot be known to be a mistake is done, with a warning.
-	if said := w.tell(t, 0, "token", "revoke", "--repository", w.anybody().step.UUID, "--reason", "x"); !strings.Contains(said, "name is not known") {
-		t.Errorf("a step's UUID as a repository's: %q", said)
+	if output := w.operatorCommand(t, 0, "token", "revoke", "--repository", w.anybody().step.UUID, "--reason", "x"); !strings.Contains(output, "name is not known") {
+		t.Errorf("a step's UUID as a repository's: %q", output)
 	}
 	// A second server on the same directory does not start, and reports why.
 	code, _, errOut := command(t, "serve", "-c", w.config)
@@ -196,18 +196,18 @@ func TestRevokeMistakes(t *testing.T) {
 // crash, until it is lifted.
 func TestEmergencyStop(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	w.start()
 	target := echo(t)
 	to := "raw.partner.example:" + target.port
 	c := w.anybody()
 	a := w.tunnel(t, c, to)
-	a.say(t, "open")
-	if list := w.tell(t, 0, "tunnels", "list"); !strings.Contains(list, "acme/payments") || !strings.Contains(list, to) {
+	a.echoes(t, "open")
+	if list := w.operatorCommand(t, 0, "tunnels", "list"); !strings.Contains(list, "acme/payments") || !strings.Contains(list, to) {
 		t.Errorf("the list is %q", list)
 	}
-	if said := w.tell(t, 0, "emergency-stop", "--reason", "fire drill"); !strings.Contains(said, "closed 1") {
-		t.Errorf("it said %q", said)
+	if output := w.operatorCommand(t, 0, "emergency-stop", "--reason", "fire drill"); !strings.Contains(output, "closed 1") {
+		t.Errorf("it said %q", output)
 	}
 	a.cut(t)
 	stopped := func() {
@@ -215,18 +215,18 @@ func TestEmergencyStop(t *testing.T) {
 		again := w.anybody()
 		id := w.connect(t, again, to).refused(t, 503, "emergency_stop")
 		check(t, "refusal", w.decisionWith(t, id), fields{"verdict": "deny", "step_uuid": again.step.UUID, "status": 503})
-		nobody := speak(t, w.proxy, connectTo(to, ""))
+		nobody := sendRaw(t, w.proxy, connectTo(to, ""))
 		if nobody.StatusCode != 503 {
 			t.Errorf("nobody got %s", nobody.line)
 		}
-		if said := w.tell(t, 0, "tunnels", "list"); !strings.Contains(said, "fire drill") {
-			t.Errorf("the list does not show the stop: %q", said)
+		if output := w.operatorCommand(t, 0, "tunnels", "list"); !strings.Contains(output, "fire drill") {
+			t.Errorf("the list does not show the stop: %q", output)
 		}
 		if status, ready := w.readyz(); status != 503 || !strings.Contains(show(ready["checks"]), "fire drill") || !strings.Contains(show(ready["detail"]), "fire drill") {
 			t.Errorf("/readyz does not show the stop: %d %v", status, ready)
 		}
-		if said := w.tell(t, 1, "health", "--ready"); !strings.Contains(said, "emergency_stop: an emergency stop is on") || !strings.Contains(said, "fire drill") || !strings.Contains(said, "emergency-stop --lift") {
-			t.Errorf("health --ready said %q", said)
+		if output := w.operatorCommand(t, 1, "health", "--ready"); !strings.Contains(output, "emergency_stop: an emergency stop is on") || !strings.Contains(output, "fire drill") || !strings.Contains(output, "emergency-stop --lift") {
+			t.Errorf("health --ready said %q", output)
 		}
 	}
 	stopped()
@@ -237,14 +237,14 @@ func TestEmergencyStop(t *testing.T) {
 	w.server = launch(t, w.program, w.config, w.admin, w.env...)
 	eventually(t, "it serves, and is not ready", func() bool { status, _ := w.readyz(); return status == 503 })
 	stopped()
-	if said := w.tell(t, 0, "emergency-stop", "--lift"); !strings.Contains(said, "lifted") {
-		t.Errorf("it said %q", said)
+	if output := w.operatorCommand(t, 0, "emergency-stop", "--lift"); !strings.Contains(output, "lifted") {
+		t.Errorf("it said %q", output)
 	}
 	on := w.tunnel(t, w.anybody(), to)
-	on.say(t, "on again")
+	on.echoes(t, "on again")
 	_ = on.conn.Close()
-	if said := w.tell(t, 0, "emergency-stop", "--lift"); !strings.Contains(said, "no emergency stop was on") {
-		t.Errorf("it said %q", said)
+	if output := w.operatorCommand(t, 0, "emergency-stop", "--lift"); !strings.Contains(output, "no emergency stop was on") {
+		t.Errorf("it said %q", output)
 	}
 	check(t, "decision", w.decision(t, c), fields{"close_reason": "emergency_stop"})
 	if names, _ := w.operatorActions(t); strings.Join(names, " ") != "emergency_stop emergency_stop_lifted" {
@@ -263,23 +263,23 @@ func TestEmergencyStop(t *testing.T) {
 // TestTunnelsClose closes one of two tunnels, and an id that is not open is reported.
 func TestTunnelsClose(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	w.start()
 	target := echo(t)
 	to := "raw.partner.example:" + target.port
 	one, two := w.anybody(), w.anybody()
 	a, b := w.tunnel(t, one, to), w.tunnel(t, two, to)
-	a.say(t, "a")
-	b.say(t, "b")
+	a.echoes(t, "a")
+	b.echoes(t, "b")
 	id := w.decisions(t, one.step.UUID)[0]["decision_id"].(string)
-	if said := w.tell(t, 0, "tunnels", "close", id, "--reason", "stuck"); !strings.Contains(said, "closed 1") {
-		t.Errorf("it said %q", said)
+	if output := w.operatorCommand(t, 0, "tunnels", "close", id, "--reason", "stuck"); !strings.Contains(output, "closed 1") {
+		t.Errorf("it said %q", output)
 	}
 	a.cut(t)
-	b.say(t, "still here")
+	b.echoes(t, "still here")
 	check(t, "decision", w.decision(t, one), fields{"close_reason": "operator"})
-	if said := w.tell(t, 1, "tunnels", "close", id); !strings.Contains(said, "not open: "+id) {
-		t.Errorf("it said %q", said)
+	if output := w.operatorCommand(t, 1, "tunnels", "close", id); !strings.Contains(output, "not open: "+id) {
+		t.Errorf("it said %q", output)
 	}
 	if names, _ := w.operatorActions(t); strings.Join(names, " ") != "tunnels_closed" {
 		t.Errorf("on record: %v", names)
@@ -290,14 +290,14 @@ func TestTunnelsClose(t *testing.T) {
 // accepted past its end, by another process too; one that was not, is not.
 func TestAdmittedSurvivesARestart(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{identity: "  leeway: 0s\n  expired_token_grace_period: 1h\n  on_expiry: close\n  expiry_grace: 0s\n"})
+	w := newFixture(t, options{identity: "  leeway: 0s\n  expired_token_grace_period: 1h\n  on_expiry: close\n  expiry_grace: 0s\n"})
 	w.start()
 	target := echo(t)
 	to := "raw.partner.example:" + target.port
 	short := bitbuckettest.TokenOptions{Audiences: []string{testenv.Audience}, Lifetime: 6 * time.Second}
 	used, unused := w.callerWith(w.Payments, nil, "main", short), w.callerWith(w.Payments, nil, "main", short)
 	a := w.tunnel(t, used, to)
-	a.say(t, "valid")
+	a.echoes(t, "valid")
 	a.cut(t) // the tunnel ends with its token
 	check(t, "decision", w.decision(t, used), fields{"close_reason": "credential_ended", "credential_kind": "oidc"})
 
@@ -309,13 +309,13 @@ func TestAdmittedSurvivesARestart(t *testing.T) {
 	w.connect(t, unused, to).refused(t, 407, "credential_expired")
 	w.stop()
 	w.restart()
-	w.tunnel(t, used, to).say(t, "admitted")
+	w.tunnel(t, used, to).echoes(t, "admitted")
 	check(t, "decision", w.lastDecision(t, used), fields{"credential_kind": "admitted", "verdict": "allow", "repository": "acme/payments"})
 	w.connect(t, unused, to).refused(t, 407, "credential_expired")
 	if rows := w.query(t, `SELECT encode(digest, 'hex') AS digest FROM identity.admitted_tokens WHERE step_uuid = $1::text::uuid`, used.step.UUID); len(rows) != 1 {
 		t.Errorf("kept: %v", rows)
 	}
-	w.tell(t, 0, "token", "revoke", "--step", used.step.UUID, "--reason", "x")
+	w.operatorCommand(t, 0, "token", "revoke", "--step", used.step.UUID, "--reason", "x")
 	eventually(t, "it is revoked", func() bool { return w.connect(t, used, to).StatusCode == http.StatusProxyAuthRequired })
 }
 
@@ -333,7 +333,7 @@ func TestTokenEnds(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, options{identity: c.identity})
+			w := newFixture(t, options{identity: c.identity})
 			w.start()
 			target := echo(t)
 			to := "raw.partner.example:" + target.port
@@ -341,13 +341,13 @@ func TestTokenEnds(t *testing.T) {
 			const life = 4 * time.Second
 			used := w.callerWith(w.Payments, nil, "main", bitbuckettest.TokenOptions{Audiences: []string{testenv.Audience}, Lifetime: life})
 			a := w.tunnel(t, used, to)
-			a.say(t, "valid")
+			a.echoes(t, "valid")
 			eventually(t, "the token has ended", func() bool {
 				again := w.connect(t, used, to)
 				defer again.conn.Close()
 				return again.StatusCode == http.StatusProxyAuthRequired
 			})
-			a.say(t, "still open")
+			a.echoes(t, "still open")
 			row := w.lastDecision(t, used)
 			w.both(t, row, fields{"reason": "credential_expired", "verdict": "deny", "status": 407, "step_uuid": used.step.UUID,
 				"repository": "acme/payments", "repository_uuid": w.Payments.UUID, "credential_kind": "oidc"})
@@ -372,7 +372,7 @@ func TestTokenEnds(t *testing.T) {
 	}
 }
 
-func (w *world) lastDecision(t testing.TB, c caller) fields {
+func (w *fixture) lastDecision(t testing.TB, c caller) fields {
 	t.Helper()
 	rows := w.decisions(t, c.step.UUID)
 	if len(rows) == 0 {
@@ -384,15 +384,15 @@ func (w *world) lastDecision(t testing.TB, c caller) fields {
 // TestPolicyReload: the operator does not wait for the next look.
 func TestPolicyReload(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	w.start()
-	if said := w.tell(t, 0, "policy", "reload"); !strings.Contains(said, "as before") {
-		t.Errorf("it said %q", said)
+	if output := w.operatorCommand(t, 0, "policy", "reload"); !strings.Contains(output, "as before") {
+		t.Errorf("it said %q", output)
 	}
 	if err := os.WriteFile(filepath.Join(w.policy, "egress", "broken.rego"), []byte("package sallyport.egress\n\nallow contains"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if said := w.tell(t, 1, "policy", "reload"); !strings.Contains(said, "broken.rego") || !strings.Contains(said, "as before") {
-		t.Errorf("it said %q", said)
+	if output := w.operatorCommand(t, 1, "policy", "reload"); !strings.Contains(output, "broken.rego") || !strings.Contains(output, "as before") {
+		t.Errorf("it said %q", output)
 	}
 }

@@ -17,7 +17,7 @@ func TestControlByAnotherUser(t *testing.T) {
 		t.Skip("only root can become another user")
 	}
 	const nobody = 65534
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	w.start()
 	// What the other user needs: the program, and a configuration without secrets.
 	folder, err := os.MkdirTemp("/tmp", "sallyport-other-")

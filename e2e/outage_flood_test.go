@@ -13,7 +13,7 @@ import (
 )
 
 // peakMemory is the most memory that the server has held, in bytes.
-func (w *world) peakMemory(t testing.TB) int64 {
+func (w *fixture) peakMemory(t testing.TB) int64 {
 	t.Helper()
 	peak := highWaterMark(fmt.Sprint(w.cmd.Process.Pid))
 	if peak == 0 {
@@ -48,22 +48,22 @@ func TestFloodDuringAnOutage(t *testing.T) {
 	for _, onOutage := range []string{"deny", "spool"} {
 		t.Run(onOutage, func(t *testing.T) {
 			db, postgres := newServerDatabase(t)
-			w := newWorld(t, options{database: db, audit: "  on_outage: " + onOutage + "\n", extra: "limits: {step: {requests_per_second: 100000}, repository: {requests_per_second: 100000}}\n"})
+			w := newFixture(t, options{database: db, audit: "  on_outage: " + onOutage + "\n", extra: "limits: {step: {requests_per_second: 100000}, repository: {requests_per_second: 100000}}\n"})
 			w.start()
 			w.floodOutage(t, postgres, onOutage)
 		})
 	}
 }
 
-func (w *world) floodOutage(t *testing.T, postgres *pgtest.Server, onOutage string) {
+func (w *fixture) floodOutage(t *testing.T, postgres *pgtest.Server, onOutage string) {
 	target := echo(t)
 	to := "raw.partner.example:" + target.port
 	flooder, other := w.anybody(), w.caller(w.Tools, nil, "main")
 	w.expect(t, flooder, to, 200, "")
 	w.expect(t, other, to, 200, "")
 	postgres.Kill(t)
-	w.asks(t, other, to)
-	w.log.wait(t, "of the outage", says("audit database unavailable", nil))
+	w.request(t, other, to)
+	w.log.wait(t, "of the outage", message("audit database unavailable", nil))
 	eventually(t, "the outage is known", func() bool { return w.counter(t, "sallyport_audit_unavailable_since_timestamp_seconds") > 0 })
 
 	stop, long := make(chan struct{}), strings.Repeat("/x", 30<<10)

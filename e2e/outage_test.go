@@ -12,14 +12,14 @@ import (
 func TestDatabaseOutage(t *testing.T) {
 	t.Parallel()
 	db, postgres := newServerDatabase(t)
-	w := newWorld(t, options{database: db})
+	w := newFixture(t, options{database: db})
 	w.start()
 	target := echo(t)
 	to := "raw.partner.example:" + target.port
 
 	before := w.anybody()
 	open := w.tunnel(t, before, to)
-	open.say(t, "before")
+	open.echoes(t, "before")
 	<-target.arrivals
 
 	postgres.Kill(t)
@@ -28,7 +28,7 @@ func TestDatabaseOutage(t *testing.T) {
 	allowedID := w.connect(t, allowed, to).refused(t, 503, "audit_unavailable")
 	target.untouched(t)
 	deniedID := w.connect(t, denied, "api.partner.example:443").refused(t, 403, "no_rule_matched")
-	w.log.wait(t, "of the outage", says("audit database unavailable", nil))
+	w.log.wait(t, "of the outage", message("audit database unavailable", nil))
 	// Now that it is known to be unavailable, the answer is the same, and at once.
 	known := w.anybody()
 	knownID := w.connect(t, known, to).refused(t, 503, "audit_unavailable")
@@ -38,7 +38,7 @@ func TestDatabaseOutage(t *testing.T) {
 		t.Errorf("a plain request was answered %s\n%s", v.status, v.verbose)
 	}
 	target.untouched(t)
-	open.say(t, "an open tunnel goes on") // it was recorded
+	open.echoes(t, "an open tunnel goes on") // it was recorded
 	if status, detail := w.readyz(); status != http.StatusServiceUnavailable {
 		t.Errorf("/readyz answered %d: %v", status, detail)
 	}
@@ -47,7 +47,7 @@ func TestDatabaseOutage(t *testing.T) {
 	w.ready()
 	after := w.anybody()
 	last := w.tunnel(t, after, to)
-	last.say(t, "after")
+	last.echoes(t, "after")
 	last.conn.Close()
 	open.conn.Close()
 
@@ -57,7 +57,7 @@ func TestDatabaseOutage(t *testing.T) {
 	for c, id := range map[*caller]string{&allowed: allowedID, &known: knownID, &plain: v.header("Sallyport-Decision")} {
 		row := w.decision(t, *c)
 		check(t, "audit row", row, fields{"decision_id": id})
-		line := w.log.wait(t, "of the refusal", says("decision", fields{"decision_id": id}))
+		line := w.log.wait(t, "of the refusal", message("decision", fields{"decision_id": id}))
 		check(t, "log line", line, fields{"verdict": "deny", "reason": "audit_unavailable", "status": 503})
 		// Its write was in progress when the database became unavailable, so the row may
 		// be an allow; then its end has that cause, and no bytes.
@@ -79,19 +79,19 @@ func TestDatabaseOutage(t *testing.T) {
 func TestJournalOutlivesTheServer(t *testing.T) {
 	t.Parallel()
 	db, postgres := newServerDatabase(t)
-	w := newWorld(t, options{database: db})
+	w := newFixture(t, options{database: db})
 	w.start()
 	target := echo(t)
 	opened := w.anybody()
 	open := w.tunnel(t, opened, "raw.partner.example:"+target.port)
-	open.say(t, "before")
+	open.echoes(t, "before")
 
 	postgres.Kill(t)
 	denied := w.caller(w.Payments, nil, "feature/x")
 	id := w.connect(t, denied, "api.partner.example:443").refused(t, 403, "no_rule_matched")
 	before := w.server
 	open.conn.Close()
-	before.log.wait(t, "of the tunnel's end", says("tunnel_closed", fields{"close_reason": "finished"}))
+	before.log.wait(t, "of the tunnel's end", message("tunnel_closed", fields{"close_reason": "finished"}))
 	w.signal(syscall.SIGKILL)
 	w.await(-1)
 	postgres.Restart(t)
@@ -99,7 +99,7 @@ func TestJournalOutlivesTheServer(t *testing.T) {
 
 	row := w.decision(t, denied)
 	check(t, "audit row", row, fields{"decision_id": id, "verdict": "deny", "reason": "no_rule_matched", "status": 403})
-	line := before.log.wait(t, "of the refusal", says("decision", fields{"decision_id": id}))
+	line := before.log.wait(t, "of the refusal", message("decision", fields{"decision_id": id}))
 	check(t, "log line", line, fields{"verdict": "deny", "reason": "no_rule_matched", "status": 403})
 	check(t, "audit row", w.decision(t, opened), fields{"verdict": "allow", "close_reason": "finished", "bytes_sent": len("before")})
 	if wrong := w.query(t, `SELECT * FROM audit.writers WHERE missing <> 0`); len(wrong) != 0 {

@@ -30,7 +30,7 @@ func TestBrokenPipes(t *testing.T) {
 			if c.stdout {
 				extra = "  reconciliation: {enabled: false}\n  checkpoints: {stdout: true}\n"
 			}
-			w := newWorld(t, options{extra: "log: {level: debug}\n", audit: extra})
+			w := newFixture(t, options{extra: "log: {level: debug}\n", audit: extra})
 			r, end, err := os.Pipe()
 			if err != nil {
 				t.Fatal(err)
@@ -83,7 +83,7 @@ func TestBrokenPipes(t *testing.T) {
 // error ends the server by SIGPIPE.
 func TestBrokenPipeSurvivalIsNeeded(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{program: mutant(t), extra: "log: {level: debug}\n"})
+	w := newFixture(t, options{program: mutant(t), extra: "log: {level: debug}\n"})
 	r, end, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)

@@ -36,7 +36,7 @@ func BenchmarkPolicyReplay(b *testing.B) {
 		b.Run(fmt.Sprintf("decisions=%d", n), func(b *testing.B) {
 			s := newSeeded(b, directory)
 			for i := range 400 {
-				s.asks([]string{"acme/payments", "acme/website", "acme/tools", fmt.Sprintf("acme/r-%d", i%50)}[i%4],
+				s.recordDecision([]string{"acme/payments", "acme/website", "acme/tools", fmt.Sprintf("acme/r-%d", i%50)}[i%4],
 					[]string{"", "production", "staging"}[i%3], "main", fmt.Sprintf("%s:443", []string{"api.partner.example", "registry.packages.example", "fonts.design.example", fmt.Sprintf("h%d.example", i%40)}[i/4%4]))
 			}
 			s.multiply(b, n)

@@ -23,16 +23,16 @@ targets: [api.partner.example:443, mirror.example, registry.example]
 `)
 	diff := func(status int, args ...string) string {
 		t.Helper()
-		return telling(t, status, append([]string{"policy", "diff"}, args...)...)
+		return runCommand(t, status, append([]string{"policy", "diff"}, args...)...)
 	}
-	wants(t, diff(1, old, changed, "--cases", cases, "--fail-on", "closed"),
+	checkContains(t, diff(1, old, changed, "--cases", cases, "--fail-on", "closed"),
 		"acme/payments  production  api.partner.example:443\n  allow -> deny, by settle -> no rule",
 		"acme/payments  production  mirror.example:443\n  deny -> allow, by no rule -> shared",
 		"acme/website  -  api.partner.example:443\n  would deny -> deny, by observed -> no rule",
 		"acme/website  -  mirror.example:443\n  would deny -> allow, by observed -> shared",
 		"4 of 6 decisions would differ: 2 closed, 1 opened, 1 in report mode only", "repository=acme/website,branch=main")
-	wants(t, diff(0, old, old, "--cases", cases, "--fail-on", "any"), "0 of 6 decisions would differ")
-	wants(t, diff(0, old, changed, "--cases", cases, "--format", "json"), `"from": "would deny"`)
+	checkContains(t, diff(0, old, old, "--cases", cases, "--fail-on", "any"), "0 of 6 decisions would differ")
+	checkContains(t, diff(0, old, changed, "--cases", cases, "--format", "json"), `"from": "would deny"`)
 
 	for text, want := range map[string]string{
 		"principals: [a":                     "cases.yaml:1:",
@@ -42,15 +42,15 @@ targets: [api.partner.example:443, mirror.example, registry.example]
 		"principals: [repository=acme/x]\ntargets: ['https://a.test/']": "is a URL",
 	} {
 		write(text)
-		wants(t, diff(2, old, changed, "--cases", cases), want)
+		checkContains(t, diff(2, old, changed, "--cases", cases), want)
 	}
-	wants(t, diff(2, old), "give two directories")
+	checkContains(t, diff(2, old), "give two directories")
 
 	// From the log: what was asked, whatever was answered then.
 	s := newSeeded(t, old)
 	s.fill()
-	wants(t, s.run(1, "diff", old, changed, "--fail-on", "any"), "6 of 10 decisions would differ: 5 closed, 1 opened")
-	wants(t, s.run(0, "diff", changed, changed, "--fail-on", "any"), "0 of 10 decisions would differ")
+	checkContains(t, s.run(1, "diff", old, changed, "--fail-on", "any"), "6 of 10 decisions would differ: 5 closed, 1 opened")
+	checkContains(t, s.run(0, "diff", changed, changed, "--fail-on", "any"), "0 of 10 decisions would differ")
 }
 
 func TestPolicyWhoCan(t *testing.T) {
@@ -58,13 +58,13 @@ func TestPolicyWhoCan(t *testing.T) {
 	old := tree(t, oldTree)
 	s := newSeeded(t, old)
 	s.fill()
-	wants(t, s.run(0, "who-can", old, "--to", "api.partner.example"),
+	checkContains(t, s.run(0, "who-can", old, "--to", "api.partner.example"),
 		"acme/payments  production  allow by settle\n",
 		"acme/website  -  would deny by observed\n", "acme/website  staging  would deny by observed\n",
 		"3 of 4 repositories and deployments that were seen may reach api.partner.example")
-	wants(t, s.run(0, "who-can", old, "--to", "main.example", "--all"), "acme/payments  -  allow by branch, from main only\n",
+	checkContains(t, s.run(0, "who-can", old, "--to", "main.example", "--all"), "acme/payments  -  allow by branch, from main only\n",
 		"acme/payments  production  allow by branch\n", "4 of 4 ")
-	wants(t, s.run(0, "who-can", old, "--to", "nowhere.example:22", "--all"), "acme/payments  -  deny\n", "2 of 4 ")
+	checkContains(t, s.run(0, "who-can", old, "--to", "nowhere.example:22", "--all"), "acme/payments  -  deny\n", "2 of 4 ")
 	got := fromJSON[struct {
 		Seen, May int
 		Who       []struct{ Repository, Verdict string }
@@ -73,7 +73,7 @@ func TestPolicyWhoCan(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	// After the end of the exception it may not.
-	wants(t, s.run(0, "who-can", old, "--to", "api.partner.example", "--at", "2099-06-01"), "2 of 4 ")
-	wants(t, s.run(2, "who-can", old), "--to is missing")
-	wants(t, telling(t, 0, "policy", "who-can", old, "--to", "main.example", "--export", s.exported()), "4 of 4 ")
+	checkContains(t, s.run(0, "who-can", old, "--to", "api.partner.example", "--at", "2099-06-01"), "2 of 4 ")
+	checkContains(t, s.run(2, "who-can", old), "--to is missing")
+	checkContains(t, runCommand(t, 0, "policy", "who-can", old, "--to", "main.example", "--export", s.exported()), "4 of 4 ")
 }

@@ -79,9 +79,9 @@ func (s *seeded) use(directory string) {
 	}
 }
 
-// asks decides and records what a step asks for: repository, deployment (which is
+// recordDecision decides and records a step's request: repository, deployment (which is
 // its type too; empty: none), branch, and where to. It returns the decision's id.
-func (s *seeded) asks(repository, deployment, branch, to string) string {
+func (s *seeded) recordDecision(repository, deployment, branch, to string) string {
 	s.t.Helper()
 	e := s.event(repository, deployment, branch, to)
 	if err := s.log.Record(s.t.Context(), e); err != nil {
@@ -144,11 +144,11 @@ func (s *seeded) exec(t testing.TB, sql string) {
 // run runs a policy command on the log.
 func (s *seeded) run(status int, args ...string) string {
 	s.t.Helper()
-	return telling(s.t, status, append([]string{"policy"}, append(args, "--database-url-file", s.urlFile)...)...)
+	return runCommand(s.t, status, append([]string{"policy"}, append(args, "--database-url-file", s.urlFile)...)...)
 }
 
-// telling runs a command and returns both its outputs.
-func telling(t testing.TB, status int, args ...string) string {
+// runCommand runs a command, checks its exit status, and returns both its outputs.
+func runCommand(t testing.TB, status int, args ...string) string {
 	t.Helper()
 	code, out, errOut := command(t, args...)
 	if code != status {
@@ -161,23 +161,23 @@ func telling(t testing.TB, status int, args ...string) string {
 func (s *seeded) exported() string {
 	s.t.Helper()
 	path := filepath.Join(s.t.TempDir(), "audit.jsonl")
-	telling(s.t, 0, "audit", "export", "--quiet", "-o", path, "--database-url-file", s.urlFile)
+	runCommand(s.t, 0, "audit", "export", "--quiet", "-o", path, "--database-url-file", s.urlFile)
 	return path
 }
 
-func wants(t testing.TB, said string, parts ...string) {
+func checkContains(t testing.TB, output string, parts ...string) {
 	t.Helper()
 	for _, part := range parts {
-		if !strings.Contains(said, part) {
-			t.Errorf("it does not say %q:\n%s", part, said)
+		if !strings.Contains(output, part) {
+			t.Errorf("the output does not contain %q:\n%s", part, output)
 		}
 	}
 }
 
-func fromJSON[T any](t testing.TB, said string) (v T) {
+func fromJSON[T any](t testing.TB, output string) (v T) {
 	t.Helper()
-	if err := json.Unmarshal([]byte(said), &v); err != nil {
-		t.Fatalf("%v\n%s", err, said)
+	if err := json.Unmarshal([]byte(output), &v); err != nil {
+		t.Fatalf("%v\n%s", err, output)
 	}
 	return v
 }
@@ -225,15 +225,15 @@ allow contains {"rule": "branch"} if {
 // fill asks what the tests of the tools check.
 func (s *seeded) fill() (settled string) {
 	for range 3 {
-		settled = s.asks("acme/payments", "production", "main", "api.partner.example:443")
+		settled = s.recordDecision("acme/payments", "production", "main", "api.partner.example:443")
 	}
-	s.asks("acme/payments", "", "feature/x", "api.partner.example:443")
-	s.asks("acme/payments", "", "feature/x", "mirror.example:443")
-	s.asks("acme/payments", "", "main", "main.example:443")
-	s.asks("acme/payments", "", "feature/x", "main.example:443")
-	s.asks("acme/website", "", "main", "fonts.example:443")
-	s.asks("acme/website", "", "main", "fonts.example:443")
-	s.asks("acme/website", "staging", "main", "registry.example:443")
+	s.recordDecision("acme/payments", "", "feature/x", "api.partner.example:443")
+	s.recordDecision("acme/payments", "", "feature/x", "mirror.example:443")
+	s.recordDecision("acme/payments", "", "main", "main.example:443")
+	s.recordDecision("acme/payments", "", "feature/x", "main.example:443")
+	s.recordDecision("acme/website", "", "main", "fonts.example:443")
+	s.recordDecision("acme/website", "", "main", "fonts.example:443")
+	s.recordDecision("acme/website", "staging", "main", "registry.example:443")
 	return settled
 }
 
@@ -242,26 +242,26 @@ func TestPolicyExplain(t *testing.T) {
 	old := tree(t, oldTree)
 	s := newSeeded(t, old)
 	settled := s.fill()
-	refused := s.asks("acme/payments", "", "feature/x", "api.partner.example:443")
+	refused := s.recordDecision("acme/payments", "", "feature/x", "api.partner.example:443")
 
-	said := s.run(0, "explain", settled)
-	wants(t, said, "decision "+settled, "\nreproduced\n", "asked for    connect api.partner.example:443", "allow settle  repositories/acme/payments/p.rego:3", "expires      2099-01-01T00:00:00Z")
-	said = s.run(0, "explain", refused)
-	wants(t, said, "\nreproduced\n", "reason       no_rule_matched", "repositories/acme/payments/p.rego:4: input.principal.deployment.type == \"production\"", "input.principal.deployment.type is absent")
+	output := s.run(0, "explain", settled)
+	checkContains(t, output, "decision "+settled, "\nreproduced\n", "asked for    connect api.partner.example:443", "allow settle  repositories/acme/payments/p.rego:3", "expires      2099-01-01T00:00:00Z")
+	output = s.run(0, "explain", refused)
+	checkContains(t, output, "\nreproduced\n", "reason       no_rule_matched", "repositories/acme/payments/p.rego:4: input.principal.deployment.type == \"production\"", "input.principal.deployment.type is absent")
 
 	// Another policy decides otherwise; an export needs one.
-	said = s.run(1, "explain", settled, "--policy", tree(t, newTree), "--format", "json")
+	output = s.run(1, "explain", settled, "--policy", tree(t, newTree), "--format", "json")
 	got := fromJSON[struct {
 		Reproduced bool
 		Then, Now  string
 		Rules      []struct{ Rule string }
-	}](t, said)
+	}](t, output)
 	if got.Reproduced || got.Then != "allow" || got.Now != "deny" || len(got.Rules) != 2 {
-		t.Errorf("%+v\n%s", got, said)
+		t.Errorf("%+v\n%s", got, output)
 	}
 	export := s.exported()
-	wants(t, telling(t, 2, "policy", "explain", settled, "--export", export), "an export holds no policies: name the policy's directory at that revision with --policy DIR")
-	wants(t, telling(t, 0, "policy", "explain", settled, "--export", export, "--policy", old), "\nreproduced\n")
+	checkContains(t, runCommand(t, 2, "policy", "explain", settled, "--export", export), "an export holds no policies: name the policy's directory at that revision with --policy DIR")
+	checkContains(t, runCommand(t, 0, "policy", "explain", settled, "--export", export, "--policy", old), "\nreproduced\n")
 
 	// Refused after policy had allowed it, and before policy was asked.
 	e := s.event("acme/payments", "production", "main", "api.partner.example:443")
@@ -276,12 +276,12 @@ func TestPolicyExplain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	wants(t, s.run(0, "explain", e.DecisionID), "\nreproduced\n", "policy allowed it, and it was refused afterwards: address_prohibited")
-	wants(t, s.run(1, "explain", before.DecisionID), "policy was not asked", "step_limit")
-	wants(t, s.run(1, "explain", forged.DecisionID), "NOT reproduced", "the verdict is another one")
+	checkContains(t, s.run(0, "explain", e.DecisionID), "\nreproduced\n", "policy allowed it, and it was refused afterwards: address_prohibited")
+	checkContains(t, s.run(1, "explain", before.DecisionID), "policy was not asked", "step_limit")
+	checkContains(t, s.run(1, "explain", forged.DecisionID), "NOT reproduced", "the verdict is another one")
 
-	wants(t, s.run(1, "explain", "01a1fdf4-c192-7cf7-900b-0000000fffff"), "the log has no decision")
-	wants(t, s.run(2, "explain", "x"), "is not a decision's id")
+	checkContains(t, s.run(1, "explain", "01a1fdf4-c192-7cf7-900b-0000000fffff"), "the log has no decision")
+	checkContains(t, s.run(2, "explain", "x"), "is not a decision's id")
 }
 
 func TestPolicyReplay(t *testing.T) {
@@ -289,25 +289,25 @@ func TestPolicyReplay(t *testing.T) {
 	old := tree(t, oldTree)
 	s := newSeeded(t, old)
 	settled := s.fill()
-	wants(t, s.run(0, "replay", old, "--since", "2h", "--fail-on", "any"), "0 of 10 decisions would differ")
+	checkContains(t, s.run(0, "replay", old, "--since", "2h", "--fail-on", "any"), "0 of 10 decisions would differ")
 
 	changed := tree(t, newTree)
-	said := s.run(0, "replay", changed, "--since", "2h")
-	wants(t, said, "acme/payments  production  api.partner.example:443\n  allow -> deny, by settle -> no rule\n  3 times", settled,
+	output := s.run(0, "replay", changed, "--since", "2h")
+	checkContains(t, output, "acme/payments  production  api.partner.example:443\n  allow -> deny, by settle -> no rule\n  3 times", settled,
 		"acme/website  -  fonts.example:443\n  would deny -> deny, by observed -> no rule\n  2 times",
 		"acme/payments  -  mirror.example:443\n  deny -> allow, by no rule -> shared\n  once, at",
 		"6 of 10 decisions would differ: 5 closed, 1 opened, 0 in report mode only")
-	if strings.Contains(said, "main.example") || strings.Contains(said, "registry.example") {
-		t.Errorf("it tells of what does not differ:\n%s", said)
+	if strings.Contains(output, "main.example") || strings.Contains(output, "registry.example") {
+		t.Errorf("it tells of what does not differ:\n%s", output)
 	}
 	for _, on := range []string{"closed", "opened", "any"} {
 		s.run(1, "replay", changed, "--since", "2h", "--fail-on", on)
 	}
 	s.run(0, "replay", changed, "--since", "2h", "--repository", "acme/nobody", "--fail-on", "any")
-	wants(t, s.run(0, "replay", changed, "--since", "2h", "--groups", "1"), "and 2 more groups")
+	checkContains(t, s.run(0, "replay", changed, "--since", "2h", "--groups", "1"), "and 2 more groups")
 
 	// The same from an export, as JSON.
-	out := telling(t, 1, "policy", "replay", changed, "--export", s.exported(), "--format", "json", "--fail-on", "closed")
+	out := runCommand(t, 1, "policy", "replay", changed, "--export", s.exported(), "--format", "json", "--fail-on", "closed")
 	got := fromJSON[struct {
 		Decisions, Differ, Closed, Opened, Evaluated int64
 		Groups                                       []struct {
@@ -322,12 +322,12 @@ func TestPolicyReplay(t *testing.T) {
 	}
 
 	// Nothing of the command or the policy passes for a difference.
-	wants(t, s.run(2, "replay", changed, "--fail-on", "everything"), "want one of none, closed, opened, any")
-	wants(t, s.run(2, "replay", changed, "--since", "2h", "--until", "3h"), "is not before --until")
-	wants(t, s.run(2, "replay", tree(t, "-- egress/a.rego --\npackage sallyport.egress\n\nallow contains x if x := 1\n")), "egress/a.rego:3")
-	wants(t, telling(t, 2, "policy", "replay", changed, "--export", filepath.Join(changed, "egress/a.rego")), "sallyport audit export")
-	wants(t, telling(t, 2, "policy", "replay", changed, "--database-url-file", filepath.Join(changed, "none")), "file does not exist")
-	wants(t, s.run(0, "replay", changed, "--since", "2099-01-01", "--until", "2099-02-01", "--fail-on", "any"), "no request reached policy in that time: check --since")
+	checkContains(t, s.run(2, "replay", changed, "--fail-on", "everything"), "want one of none, closed, opened, any")
+	checkContains(t, s.run(2, "replay", changed, "--since", "2h", "--until", "3h"), "is not before --until")
+	checkContains(t, s.run(2, "replay", tree(t, "-- egress/a.rego --\npackage sallyport.egress\n\nallow contains x if x := 1\n")), "egress/a.rego:3")
+	checkContains(t, runCommand(t, 2, "policy", "replay", changed, "--export", filepath.Join(changed, "egress/a.rego")), "sallyport audit export")
+	checkContains(t, runCommand(t, 2, "policy", "replay", changed, "--database-url-file", filepath.Join(changed, "none")), "file does not exist")
+	checkContains(t, s.run(0, "replay", changed, "--since", "2099-01-01", "--until", "2099-02-01", "--fail-on", "any"), "no request reached policy in that time: check --since")
 }
 
 // TestPolicyReplayAsDecided: the revision that made a decision evaluates it again, and
@@ -337,8 +337,8 @@ func TestPolicyReplayAsDecided(t *testing.T) {
 	s := newSeeded(t, tree(t, oldTree))
 	s.fill()
 	s.use(tree(t, newTree))
-	s.asks("acme/website", "", "main", "fonts.example:443")
-	wants(t, s.run(0, "replay", "--as-decided", "--since", "2h"), "0 of 11 decisions do not come out as they were recorded, each by the revision that made it; 2 revisions")
+	s.recordDecision("acme/website", "", "main", "fonts.example:443")
+	checkContains(t, s.run(0, "replay", "--as-decided", "--since", "2h"), "0 of 11 decisions do not come out as they were recorded, each by the revision that made it; 2 revisions")
 
 	record := func(change func(e *audit.Event)) string {
 		e := s.event("acme/payments", "", "feature/x", "mirror.example:443")
@@ -352,10 +352,10 @@ func TestPolicyReplayAsDecided(t *testing.T) {
 	rule := record(func(e *audit.Event) { e.Rule = "nobody" })
 	none := record(func(e *audit.Event) { e.Revision = "" })
 	unknown := record(func(e *audit.Event) { e.Revision = "sha256:" + strings.Repeat("0", 64) })
-	said := s.run(1, "replay", "--as-decided", "--since", "2h")
-	wants(t, said, another, rule, none, unknown, "deny -> allow, by no rule -> shared", "allow -> no revision", `the rule was "nobody" and is "shared"`, "4 of 15 decisions do not come out")
-	wants(t, s.run(1, "replay", "--as-decided", "--since", "2h", "--format", "json"), `"as_decided": true`, `"differ": 4`)
+	output := s.run(1, "replay", "--as-decided", "--since", "2h")
+	checkContains(t, output, another, rule, none, unknown, "deny -> allow, by no rule -> shared", "allow -> no revision", `the rule was "nobody" and is "shared"`, "4 of 15 decisions do not come out")
+	checkContains(t, s.run(1, "replay", "--as-decided", "--since", "2h", "--format", "json"), `"as_decided": true`, `"differ": 4`)
 	s.run(0, "replay", "--as-decided", "--since", "2h", "--repository", "acme/website")
-	wants(t, s.run(2, "replay", "--as-decided", "."), "leave out .")
-	wants(t, telling(t, 2, "policy", "replay", "--as-decided", "--export", s.exported()), "an export holds none")
+	checkContains(t, s.run(2, "replay", "--as-decided", "."), "leave out .")
+	checkContains(t, runCommand(t, 2, "policy", "replay", "--as-decided", "--export", s.exported()), "an export holds none")
 }

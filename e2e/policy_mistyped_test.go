@@ -21,8 +21,8 @@ func TestPolicyToolsMistyped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if said := telling(t, 0, "policy", "test", tree(t, "-- egress/a.rego --\npackage sallyport.egress\n\nallow contains {\"rule\": \"a\"} if input.target.port == 443\n")); !strings.Contains(said, "there are no tests") {
-		t.Errorf("a policy without tests: %s", said)
+	if output := runCommand(t, 0, "policy", "test", tree(t, "-- egress/a.rego --\npackage sallyport.egress\n\nallow contains {\"rule\": \"a\"} if input.target.port == 443\n")); !strings.Contains(output, "there are no tests") {
+		t.Errorf("a policy without tests: %s", output)
 	}
 	elsewhere := t.TempDir()
 	write := func(name string, content []byte) string {
@@ -84,9 +84,9 @@ func TestPolicyToolsMistyped(t *testing.T) {
 		if strings.HasPrefix(c.says, "the log has no decision") {
 			status = 1 // it failed to find one; the command is right
 		}
-		said := telling(t, status, append([]string{"policy"}, c.args...)...)
-		if !strings.Contains(said, c.says) || strings.Contains(said, "goroutine ") {
-			t.Errorf("%q is answered with\n%s\nwhich does not say %q", c.args, said, c.says)
+		output := runCommand(t, status, append([]string{"policy"}, c.args...)...)
+		if !strings.Contains(output, c.says) || strings.Contains(output, "goroutine ") {
+			t.Errorf("%q is answered with\n%s\nwhich does not say %q", c.args, output, c.says)
 		}
 	}
 	if _, err := os.Stat(out); err == nil {

@@ -28,7 +28,7 @@ func TestPolicyPage(t *testing.T) {
 	seen := map[string]bool{}
 	for _, line := range pageCommand.FindAllString(page, -1) {
 		name := strings.TrimRight(strings.Fields(line)[2], ":.,")
-		help := telling(t, 0, "policy", name, "--help")
+		help := runCommand(t, 0, "policy", name, "--help")
 		if !strings.Contains(help, "sallyport policy "+name) {
 			t.Errorf("%s: there is no such command", line)
 		}
@@ -47,10 +47,10 @@ func TestPolicyPage(t *testing.T) {
 
 	_, example, _ := strings.Cut(page, "```text\n  verdict ")
 	example, _, _ = strings.Cut("  verdict "+example, "```")
-	said := telling(t, 0, "policy", "eval", "../deploy/policy-repository", "--as", "repository=acme/payments,deployment=staging", "--to", "api.partner.example", "--explain")
+	output := runCommand(t, 0, "policy", "eval", "../deploy/policy-repository", "--as", "repository=acme/payments,deployment=staging", "--to", "api.partner.example", "--explain")
 	for line := range strings.Lines(example) {
-		if !strings.Contains(said, line) {
-			t.Errorf("the page says %q, and the program does not:\n%s", line, said)
+		if !strings.Contains(output, line) {
+			t.Errorf("the page says %q, and the program does not:\n%s", line, output)
 		}
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func testAllowed(t *testing.T, w *world) {
+func testAllowed(t *testing.T, w *fixture) {
 	c := w.production()
 	v := w.curl(t, c.proxyURL(w.proxy), w.https("api.partner.example", "/v1/payments"))
 	if v.exit != 0 || v.connect != "200" || v.status != "200" || !strings.Contains(v.body, "saw GET /v1/payments") {
@@ -30,12 +30,12 @@ func testAllowed(t *testing.T, w *world) {
 	if content := w.query(t, `SELECT position('partner-api'::bytea IN content) > 0 AS whole FROM audit.policies WHERE digest = $1`, revision); len(content) != 1 || content[0]["whole"] != true {
 		t.Errorf("the policy with revision %q is not kept: %v", revision, content)
 	}
-	line := w.log.wait(t, "the tunnel's end", says("tunnel_closed", fields{"decision_id": row["decision_id"]}))
+	line := w.log.wait(t, "the tunnel's end", message("tunnel_closed", fields{"decision_id": row["decision_id"]}))
 	check(t, "log line", line, fields{"close_reason": row["close_reason"], "bytes_sent": row["bytes_sent"], "bytes_received": row["bytes_received"],
 		"host": "api.partner.example", "step_uuid": c.step.UUID, "repository": "acme/payments"})
 }
 
-func testBranchBuild(t *testing.T, w *world) {
+func testBranchBuild(t *testing.T, w *fixture) {
 	c := w.caller(w.Payments, nil, "feature/try-it")
 	v := w.curl(t, c.proxyURL(w.proxy), w.https("api.partner.example", "/v1/payments"))
 	id := v.refused(t, "403", "no_rule_matched")
@@ -60,7 +60,7 @@ func testBranchBuild(t *testing.T, w *world) {
 	w.both(t, w.decision(t, by), fields{"decision_id": id, "reason": "no_rule_matched", "deployment": "staging", "deployment_type": "staging"})
 }
 
-func testReportMode(t *testing.T, w *world) {
+func testReportMode(t *testing.T, w *fixture) {
 	c := w.caller(w.Website, nil, "main")
 	v := w.curl(t, c.proxyURL(w.proxy), w.https("fonts.unlisted.example", "/inter.css"))
 	if v.exit != 0 || v.connect != "200" || v.status != "200" {
@@ -82,7 +82,7 @@ func testReportMode(t *testing.T, w *world) {
 	w.both(t, w.decision(t, allowed), fields{"verdict": "allow", "mode": "report", "would_deny": false, "reason": "policy_allowed", "rule": "everybody"})
 }
 
-func testDenied(t *testing.T, w *world) {
+func testDenied(t *testing.T, w *fixture) {
 	c := w.production()
 	a := w.connect(t, c, "paste.unlisted.example:443")
 	id := a.refused(t, 403, "policy_denied")
@@ -98,14 +98,14 @@ func testDenied(t *testing.T, w *world) {
 	}
 }
 
-func testUnlisted(t *testing.T, w *world) {
+func testUnlisted(t *testing.T, w *fixture) {
 	c := w.production()
 	v := w.curl(t, c.proxyURL(w.proxy), w.https("nobody.listed.example", "/"))
 	id := v.refused(t, "403", "no_rule_matched")
 	w.both(t, w.decision(t, c), fields{"decision_id": id, "verdict": "deny", "reason": "no_rule_matched", "host": "nobody.listed.example"})
 }
 
-func testDelegated(t *testing.T, w *world) {
+func testDelegated(t *testing.T, w *fixture) {
 	c := w.caller(w.Tools, nil, "main")
 	v := w.curl(t, c.proxyURL(w.proxy), w.https("mirror.tools.example", "/"))
 	if v.exit != 0 || v.status != "200" {
@@ -119,8 +119,8 @@ func testDelegated(t *testing.T, w *world) {
 	w.both(t, w.decision(t, other), fields{"verdict": "deny", "reason": "no_rule_matched"})
 }
 
-// testNotLookedUp: a DNS query is a message to the operator of the zone.
-func testNotLookedUp(t *testing.T, w *world) {
+// testDeniedNameIsNotResolved: a DNS query is a message to the operator of the zone.
+func testDeniedNameIsNotResolved(t *testing.T, w *fixture) {
 	c := w.production()
 	const host = "c2VjcmV0.exfiltration.example"
 	w.connect(t, c, host+":443").refused(t, 403, "no_rule_matched")

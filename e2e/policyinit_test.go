@@ -13,11 +13,11 @@ import (
 func TestPolicyInitWorkspace(t *testing.T) {
 	t.Parallel()
 	directory := filepath.Join(t.TempDir(), "policy")
-	wants(t, telling(t, 0, "policy", "init", directory, "--workspace", "umbrella"), "egress/guardrails.rego", "data/guardrails/public.yaml")
-	wants(t, telling(t, 0, "policy", "check", directory, "--strict"), "0 warnings")
-	wants(t, telling(t, 0, "policy", "test", directory, "--min-coverage", "100"), "0 failed")
+	checkContains(t, runCommand(t, 0, "policy", "init", directory, "--workspace", "umbrella"), "egress/guardrails.rego", "data/guardrails/public.yaml")
+	checkContains(t, runCommand(t, 0, "policy", "check", directory, "--strict"), "0 warnings")
+	checkContains(t, runCommand(t, 0, "policy", "test", directory, "--min-coverage", "100"), "0 failed")
 	for _, host := range []string{"pastebin.com", "api.pastebin.com", "metadata.google.internal"} {
-		wants(t, telling(t, 0, "policy", "eval", directory, "--as", "repository=umbrella/website", "--to", host, "--expect", "deny"), "policy_denied")
+		checkContains(t, runCommand(t, 0, "policy", "eval", directory, "--as", "repository=umbrella/website", "--to", host, "--expect", "deny"), "policy_denied")
 	}
 	err := filepath.WalkDir(directory, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -35,6 +35,6 @@ func TestPolicyInitWorkspace(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, bad := range []string{"Acme", "acme/payments", "", "a b"} {
-		wants(t, telling(t, 2, "policy", "init", filepath.Join(t.TempDir(), "x"), "--workspace", bad), "not the slug of a workspace")
+		checkContains(t, runCommand(t, 2, "policy", "init", filepath.Join(t.TempDir(), "x"), "--workspace", bad), "not the slug of a workspace")
 	}
 }

@@ -5,15 +5,15 @@ import (
 	"testing"
 )
 
-// TestPolicyToolsOnARealLog: what a real server recorded is reproduced by the
+// TestPolicyToolsOnAServerLog: what a real server recorded is reproduced by the
 // policy that the log has kept, from an embedded database as from another, and a
 // policy that did not change changes nothing.
-func TestPolicyToolsOnARealLog(t *testing.T) {
+func TestPolicyToolsOnAServerLog(t *testing.T) {
 	t.Parallel()
 	for _, embedded := range []bool{false, true} {
 		t.Run(fmt.Sprintf("embedded=%t", embedded), func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, options{embedded: embedded})
+			w := newFixture(t, options{embedded: embedded})
 			w.start()
 			denied := w.connect(t, w.production(), "paste.unlisted.example:443").refused(t, 403, "policy_denied")
 			unmatched := w.connect(t, w.caller(w.Payments, nil, "feature/x"), "api.partner.example:443").refused(t, 403, "no_rule_matched")
@@ -22,11 +22,11 @@ func TestPolicyToolsOnARealLog(t *testing.T) {
 			_ = a.conn.Close()
 			allowed := w.decision(t, c)["decision_id"].(string)
 			for id, reason := range map[string]string{denied: "policy_denied", unmatched: "no_rule_matched", allowed: "policy_allowed"} {
-				wants(t, w.tell(t, 0, "policy", "explain", id), "\nreproduced\n", "reason       "+reason, "the first condition that did not hold\n")
+				checkContains(t, w.operatorCommand(t, 0, "policy", "explain", id), "\nreproduced\n", "reason       "+reason, "the first condition that did not hold\n")
 			}
-			wants(t, w.tell(t, 0, "policy", "replay", w.policy, "--since", "1h", "--fail-on", "any"), "0 of 3 decisions would differ")
-			wants(t, w.tell(t, 0, "policy", "who-can", w.policy, "--to", "raw.partner.example:"+target.port), " by raw\n")
-			wants(t, w.tell(t, 0, "policy", "rollout", w.policy), "acme/payments")
+			checkContains(t, w.operatorCommand(t, 0, "policy", "replay", w.policy, "--since", "1h", "--fail-on", "any"), "0 of 3 decisions would differ")
+			checkContains(t, w.operatorCommand(t, 0, "policy", "who-can", w.policy, "--to", "raw.partner.example:"+target.port), " by raw\n")
+			checkContains(t, w.operatorCommand(t, 0, "policy", "rollout", w.policy), "acme/payments")
 		})
 	}
 }

@@ -19,12 +19,12 @@ deny contains {"rule": "only-main", "message": "Branches stay inside for now."} 
 `
 
 // rule writes one more file of the policy and has it loaded.
-func (w *world) rule(t testing.TB, text string) {
+func (w *fixture) rule(t testing.TB, text string) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(w.policy, "egress", "later.rego"), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	w.tell(t, 0, "policy", "reload")
+	w.operatorCommand(t, 0, "policy", "reload")
 }
 
 // websocketTap accepts one handshake of this key, and echoes.
@@ -40,7 +40,7 @@ func websocketTap(t testing.TB) *tap {
 }
 
 // webSocket opens a WebSocket without TLS.
-func (w *world) webSocket(t testing.TB, c caller, authority string) *answer {
+func (w *fixture) webSocket(t testing.TB, c caller, authority string) *rawResponse {
 	t.Helper()
 	conn, err := net.Dial("tcp", w.proxy)
 	if err != nil {
@@ -57,22 +57,22 @@ func (w *world) webSocket(t testing.TB, c caller, authority string) *answer {
 	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatalf("the handshake was answered with %v, %v", resp, err)
 	}
-	return &answer{Response: resp, conn: conn, in: in}
+	return &rawResponse{Response: resp, conn: conn, in: in}
 }
 
 // TestPolicyChangeCutsTunnels: within two seconds of a change of policy what it
 // does not allow any more is closed and recorded, and the rest continues.
 func TestPolicyChangeCutsTunnels(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	w.start()
 	target, chat := echo(t), websocketTap(t)
 	branch, main := w.caller(w.Payments, nil, "feature/x"), w.anybody()
 	cut := w.tunnel(t, branch, "raw.partner.example:"+target.port)
 	spoken := w.webSocket(t, branch, "raw.partner.example:"+chat.port)
 	kept := w.tunnel(t, main, "raw.partner.example:"+target.port)
-	for _, a := range []*answer{cut, spoken, kept} {
-		a.say(t, "open")
+	for _, a := range []*rawResponse{cut, spoken, kept} {
+		a.echoes(t, "open")
 	}
 	before := w.decisions(t, branch.step.UUID)
 	if len(before) != 2 || before[0]["closed_at"] != nil {
@@ -86,7 +86,7 @@ func TestPolicyChangeCutsTunnels(t *testing.T) {
 	if took := time.Since(changed); took > 2*time.Second {
 		t.Errorf("the ends came after %v", took)
 	}
-	kept.say(t, "still here")
+	kept.echoes(t, "still here")
 	w.connect(t, branch, "raw.partner.example:"+target.port).refused(t, 403, "policy_denied")
 
 	eventually(t, "both ends are on record", func() bool {
@@ -118,10 +118,10 @@ func TestPolicyChangeCutsTunnels(t *testing.T) {
 }
 
 // attackRedecision: continue with a tunnel that the policy has taken back.
-func attackRedecision(t *testing.T, w *world) bool {
+func attackRedecision(t *testing.T, w *fixture) bool {
 	target := echo(t)
 	a := w.tunnel(t, w.caller(w.Payments, nil, "feature/x"), "raw.partner.example:"+target.port)
-	a.say(t, "open")
+	a.echoes(t, "open")
 	w.rule(t, onlyMain)
 	eventually(t, "it was put to the new policy", func() bool {
 		_, metrics := w.get("/metrics")

@@ -30,7 +30,7 @@ func bombFolder() string {
 }
 
 // folder writes the rules of a repository, without having the server look.
-func (w *world) folder(t testing.TB, repository, text string) {
+func (w *fixture) folder(t testing.TB, repository, text string) {
 	t.Helper()
 	directory := filepath.Join(w.policy, "repositories", "acme", repository)
 	if err := os.MkdirAll(directory, 0o755); err != nil {
@@ -46,7 +46,7 @@ func (w *world) folder(t testing.TB, repository, text string) {
 }
 
 // settled waits until no repository's policy waits for a check.
-func (w *world) settled(t testing.TB) {
+func (w *fixture) settled(t testing.TB) {
 	t.Helper()
 	eventually(t, "the checks of repositories' policies", func() bool {
 		return w.counter(t, "sallyport_repository_policies_pending") == 0
@@ -59,7 +59,7 @@ func (w *world) settled(t testing.TB) {
 // configuration; all of it is recorded, and recovers with the folder.
 func TestRejectedRepository(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	good, err := os.ReadFile(filepath.Join(w.policy, "repositories", "acme", "tools", "egress.rego"))
 	if err != nil {
 		t.Fatal(err)
@@ -74,15 +74,15 @@ func TestRejectedRepository(t *testing.T) {
 	denying := filepath.Join(w.policy, "egress", "later.rego")
 	for i, c := range failingFolders {
 		open, own := w.tunnel(t, w.anybody(), "raw.partner.example:"+target.port), w.tunnel(t, tools(), "raw.partner.example:"+target.port)
-		open.say(t, "open")
-		own.say(t, "open")
+		open.echoes(t, "open")
+		own.echoes(t, "open")
 		// In one state: the failing folder, another repository's rules and the deny.
 		w.folder(t, "tools", c.text)
 		w.folder(t, "payments", "package sallyport.repository[\"acme/payments\"]\n\ndeny contains {\"rule\": \"no-files\"} if input.target.host == \"files.partner.example\"\n")
 		if err := os.WriteFile(denying, []byte("package sallyport.egress\n\ndeny contains {\"rule\": \"no-raw\"} if input.target.host == \"raw.partner.example\"\n"), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		w.tell(t, 0, "policy", "reload")
+		w.operatorCommand(t, 0, "policy", "reload")
 		changed := time.Now()
 		open.cut(t)
 		own.cut(t)
@@ -123,7 +123,7 @@ func TestRejectedRepository(t *testing.T) {
 		if !strings.Contains(a.body, "the latest rules of this repository were rejected") || !strings.Contains(a.body, c.says) {
 			t.Errorf("%s: the refusal says %q", c.name, a.body)
 		}
-		w.tell(t, 0, "policy", "explain", row["decision_id"].(string))
+		w.operatorCommand(t, 0, "policy", "explain", row["decision_id"].(string))
 		if i == 0 {
 			w.stop()
 			w.restart()
@@ -136,7 +136,7 @@ func TestRejectedRepository(t *testing.T) {
 		if err := os.Remove(denying); err != nil {
 			t.Fatal(err)
 		}
-		w.tell(t, 0, "policy", "reload")
+		w.operatorCommand(t, 0, "policy", "reload")
 		w.settled(t)
 		repaired := tools()
 		w.connect(t, repaired, "mirror.tools.example:443")
@@ -147,14 +147,14 @@ func TestRejectedRepository(t *testing.T) {
 			t.Errorf("%s: repaired, /readyz has %v", c.name, ready["warnings"])
 		}
 	}
-	w.tell(t, 0, "policy", "replay", "--as-decided", "--since", "1h")
+	w.operatorCommand(t, 0, "policy", "replay", "--as-decided", "--since", "1h")
 	w.stop()
 	w.deniedByConfiguration(t, tools)
 }
 
 // deniedByConfiguration wants a failing repository to be denied where the
 // configuration requires it.
-func (w *world) deniedByConfiguration(t *testing.T, tools func() caller) {
+func (w *fixture) deniedByConfiguration(t *testing.T, tools func() caller) {
 	text, err := os.ReadFile(w.config)
 	if err != nil {
 		t.Fatal(err)
@@ -165,7 +165,7 @@ func (w *world) deniedByConfiguration(t *testing.T, tools func() caller) {
 	}
 	w.restart()
 	w.folder(t, "tools", failingFolders[0].text)
-	w.tell(t, 0, "policy", "reload")
+	w.operatorCommand(t, 0, "policy", "reload")
 	step := tools()
 	a := w.connect(t, step, "mirror.tools.example:443")
 	id := a.refused(t, 403, "policy_error")
@@ -173,7 +173,7 @@ func (w *world) deniedByConfiguration(t *testing.T, tools func() caller) {
 		t.Errorf("the refusal says %q", a.body)
 	}
 	w.both(t, w.decision(t, step), fields{"reason": "policy_error", "repository_revision": nil})
-	w.tell(t, 0, "policy", "explain", id)
+	w.operatorCommand(t, 0, "policy", "explain", id)
 	if denied := w.counter(t, `sallyport_repository_policies_rejected{in_force="denied"}`); denied != 1 {
 		t.Errorf("%v repositories are denied", denied)
 	}

@@ -15,14 +15,14 @@ const lateRule = "package sallyport.egress\n\nallow contains {\"rule\": \"late\"
 // and an event report it. When the source is back, all is well without anybody's help.
 func TestPolicyTooOld(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	w.inPolicy(t, "  max_age: 1s\n")
 	w.start()
 	target := echo(t)
 	raw := "raw.partner.example:" + target.port
 	first := w.anybody()
 	a := w.tunnel(t, first, raw)
-	a.say(t, "while it is young")
+	a.echoes(t, "while it is young")
 	_ = a.conn.Close()
 	revision := w.decision(t, first)["revision"]
 
@@ -36,10 +36,10 @@ func TestPolicyTooOld(t *testing.T) {
 		return status == http.StatusServiceUnavailable
 	})
 	status, answer := w.readyz()
-	if said := show(answer); status != http.StatusServiceUnavailable || !strings.Contains(said, "policy.max_age is 1s") || !strings.Contains(said, "unreachable") {
-		t.Errorf("/readyz answered %d: %s", status, said)
+	if output := show(answer); status != http.StatusServiceUnavailable || !strings.Contains(output, "policy.max_age is 1s") || !strings.Contains(output, "unreachable") {
+		t.Errorf("/readyz answered %d: %s", status, output)
 	}
-	line := w.log.wait(t, "of the age", says("active policy exceeds policy.max_age; every request is denied", nil))
+	line := w.log.wait(t, "of the age", message("active policy exceeds policy.max_age; every request is denied", nil))
 	check(t, "log line", line, fields{"revision": revision})
 	refused := w.anybody()
 	w.connect(t, refused, raw).refused(t, 403, "policy_error")
@@ -64,7 +64,7 @@ func TestPolicyTooOld(t *testing.T) {
 		t.Errorf("/readyz: %v", answer)
 	}
 	// A decision without a policy does not count as one of a policy.
-	wants(t, w.tell(t, 0, "policy", "replay", "--as-decided", "--since", "1d"), "0 of 2 decisions do not come out")
+	checkContains(t, w.operatorCommand(t, 0, "policy", "replay", "--as-decided", "--since", "1d"), "0 of 2 decisions do not come out")
 }
 
 // TestPolicyUnrecorded: a good revision whose content the database does not take
@@ -72,7 +72,7 @@ func TestPolicyTooOld(t *testing.T) {
 // continues, and the new one decides by itself once it can be kept.
 func TestPolicyUnrecorded(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	w.start()
 	first := w.production()
 	w.connect(t, first, "late.partner.example:443").refused(t, 403, "no_rule_matched")
@@ -80,14 +80,14 @@ func TestPolicyUnrecorded(t *testing.T) {
 
 	w.alter(t, "REVOKE INSERT ON audit.policies FROM sallyport_writer")
 	w.offer(t, "egress/late.rego", lateRule)
-	line := w.log.wait(t, "of the refusal", says("policy rejected; keeping last good revision", fields{"kind": "unrecorded"}))
+	line := w.log.wait(t, "of the refusal", message("policy rejected; keeping last good revision", fields{"kind": "unrecorded"}))
 	check(t, "log line", line, fields{"revision": revision})
-	if said := show(line["error"]); !strings.Contains(said, "permission denied") || !strings.Contains(said, "tried again") {
-		t.Errorf("the log says %s", said)
+	if output := show(line["error"]); !strings.Contains(output, "permission denied") || !strings.Contains(output, "tried again") {
+		t.Errorf("the log says %s", output)
 	}
 	status, answer := w.readyz()
-	if said := show(answer); status != http.StatusOK || !strings.Contains(said, "last_reload_error_kind:unrecorded") {
-		t.Errorf("/readyz answered %d: %s", status, said)
+	if output := show(answer); status != http.StatusOK || !strings.Contains(output, "last_reload_error_kind:unrecorded") {
+		t.Errorf("/readyz answered %d: %s", status, output)
 	}
 	second := w.production()
 	w.connect(t, second, "late.partner.example:443").refused(t, 403, "no_rule_matched")

@@ -14,12 +14,12 @@ import (
 // and refuses one that is not, with the last good one continuing.
 func TestReload(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	w.start()
 	target := echo(t)
 	first := w.anybody()
 	open := w.tunnel(t, first, "raw.partner.example:"+target.port)
-	open.say(t, "before")
+	open.echoes(t, "before")
 	const late = "late.partner.example"
 	unknown := w.anybody()
 	w.connect(t, unknown, late+":443").refused(t, 403, "no_rule_matched")
@@ -42,14 +42,14 @@ func TestReload(t *testing.T) {
 		t.Fatalf("curl ended with %d\n%s", v.exit, v.verbose)
 	}
 	w.both(t, w.decision(t, known), fields{"verdict": "allow", "rule": "late", "revision": line["revision"]})
-	open.say(t, "an open tunnel goes on")
+	open.echoes(t, "an open tunnel goes on")
 
 	// The server looks by itself too, so that a bad state may be found before the
 	// signal; either way it is refused once, and the log names the line.
 	write("package sallyport.egress\n\nallow contains {\"rule\": \"broken\" if true\n")
-	refusal := w.log.wait(t, "of the bad policy", says("policy rejected; keeping last good revision", nil))
-	if said := show(refusal["error"]); !strings.Contains(said, "egress/late.rego:3") {
-		t.Errorf("the log does not say where: %s", said)
+	refusal := w.log.wait(t, "of the bad policy", message("policy rejected; keeping last good revision", nil))
+	if output := show(refusal["error"]); !strings.Contains(output, "egress/late.rego:3") {
+		t.Errorf("the log does not say where: %s", output)
 	}
 	check(t, "log line", refusal, fields{"revision": line["revision"]})
 	still := w.anybody()
@@ -79,7 +79,7 @@ func TestReload(t *testing.T) {
 // open tunnels on the old one continues.
 func TestCertificateReload(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{tls: true})
+	w := newFixture(t, options{tls: true})
 	w.start()
 	target := echo(t)
 	config := w.authority(t)
@@ -89,11 +89,11 @@ func TestCertificateReload(t *testing.T) {
 	}
 	defer conn.Close()
 	c := w.anybody()
-	a := speakOn(t, conn, connectTo("raw.partner.example:"+target.port, c.basic()))
+	a := sendRawOn(t, conn, connectTo("raw.partner.example:"+target.port, c.basic()))
 	if a.StatusCode != http.StatusOK {
 		t.Fatalf("%s %s", a.line, a.body)
 	}
-	a.say(t, "before")
+	a.echoes(t, "before")
 
 	const renewed = "proxy.acme.example"
 	if _, _, err := w.WriteCertificate(w.Directory, renewed); err != nil {
@@ -108,8 +108,8 @@ func TestCertificateReload(t *testing.T) {
 		conn.Close()
 		return true
 	})
-	w.log.wait(t, "of the certificate", says("certificate loaded", nil))
-	a.say(t, "and after")
+	w.log.wait(t, "of the certificate", message("certificate loaded", nil))
+	a.echoes(t, "and after")
 	conn.Close()
 	w.both(t, w.decision(t, c), fields{"verdict": "allow", "listener": w.tlsProxy})
 }

@@ -70,12 +70,12 @@ func TestRetentionOfAnOldMonth(t *testing.T) {
 		t.Fatal(err)
 	}
 	month := age(t, db.admin, signer).Format("2006-01")
-	w := newWorld(t, options{database: db})
+	w := newFixture(t, options{database: db})
 	w.seals(t, "  signing_key_file: \""+keyPath+"\"\n")
 	says := func(status int, want string, args ...string) {
 		t.Helper()
-		if said := w.tell(t, status, args...); !strings.Contains(said, want) {
-			t.Errorf("%v said\n%s\nand not %q", args, said, want)
+		if output := w.operatorCommand(t, status, args...); !strings.Contains(output, want) {
+			t.Errorf("%v said\n%s\nand not %q", args, output, want)
 		}
 	}
 	says(2, "366 days at least, and not for 30", "audit", "retention", "--keep", "30d")

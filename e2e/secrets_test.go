@@ -12,9 +12,9 @@ import (
 	"testing"
 )
 
-// searchSecrets looks for every secret of the world in everything that the
+// searchSecrets looks for every secret of the fixture in everything that the
 // server wrote: its log, all audit tables, its data directory.
-func (w *world) searchSecrets() {
+func (w *fixture) searchSecrets() {
 	w.t.Helper()
 	w.mu.Lock()
 	needles := make([][]byte, 0, 16*len(w.secrets))
@@ -22,7 +22,7 @@ func (w *world) searchSecrets() {
 		needles = append(needles, forms(secret)...)
 	}
 	w.mu.Unlock()
-	if w.database != nil && !w.database.kept() {
+	if w.database != nil && !w.database.holdsPassword() {
 		w.t.Error("the planted password was not in use")
 	}
 	look := func(where string, text []byte) {

@@ -14,15 +14,15 @@ import (
 // it is found out; and no step gets to where the probes do.
 func TestSelfTest(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{extra: "self_test: {interval: 1s}\n", tls: true})
+	w := newFixture(t, options{extra: "self_test: {interval: 1s}\n", tls: true})
 	w.start()
 	latest := func(outcome string) []fields {
 		return w.query(t, "SELECT message, attributes FROM audit.self_tests WHERE outcome = $1 ORDER BY time DESC LIMIT 1", outcome)
 	}
 	eventually(t, "a self-test passes", func() bool { return len(latest("passed")) > 0 })
-	said := latest("passed")[0]["attributes"].(map[string]any)
+	output := latest("passed")[0]["attributes"].(map[string]any)
 	for _, probe := range []struct{ name, verdict, reason string }{{"refused", "deny", "no_rule_matched"}, {"allowed", "allow", "policy_allowed"}} {
-		id := said[probe.name+"_decision_id"]
+		id := output[probe.name+"_decision_id"]
 		rows := w.query(t, "SELECT verdict, reason, host, credential_kind, revision, close_reason, listener FROM audit.all_decisions WHERE decision_id = $1", id)
 		if len(rows) != 1 || rows[0]["verdict"] != probe.verdict || rows[0]["reason"] != probe.reason || rows[0]["credential_kind"] != selftest.Kind ||
 			rows[0]["revision"] == nil || (rows[0]["close_reason"] != nil) != (probe.verdict == "allow") {
@@ -41,12 +41,12 @@ func TestSelfTest(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(w.policy, "egress", "observed.rego"), []byte(observed), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	w.tell(t, 0, "policy", "reload")
+	w.operatorCommand(t, 0, "policy", "reload")
 	eventually(t, "a self-test passes in report mode", func() bool {
 		rows := latest("passed")
-		said := rows[0]["attributes"].(map[string]any)
+		output := rows[0]["attributes"].(map[string]any)
 		message, _ := rows[0]["message"].(string)
-		return said["refused_mode"] == "report" && said["refused_outcome"] == "would_deny" && strings.Contains(message, "report mode")
+		return output["refused_mode"] == "report" && output["refused_outcome"] == "would_deny" && strings.Contains(message, "report mode")
 	})
 	if rows := w.query(t, "SELECT FROM audit.self_tests WHERE outcome <> 'passed'"); len(rows) > 0 || strings.Contains(w.log.text(), "self-test could not be made") {
 		t.Errorf("%d self-tests did not pass", len(rows))
@@ -57,7 +57,7 @@ func TestSelfTest(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(w.policy, "egress", "everything.rego"), []byte(rule), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	w.tell(t, 0, "policy", "reload")
+	w.operatorCommand(t, 0, "policy", "reload")
 	eventually(t, "a self-test fails", func() bool { return len(latest("failed")) > 0 })
 	if why, _ := latest("failed")[0]["message"].(string); !strings.Contains(why, "policy lets it out") {
 		t.Error(why)

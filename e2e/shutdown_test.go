@@ -18,15 +18,15 @@ func echo(t testing.TB) *tap {
 	return newTap(t, "127.0.0.1:0", func(c net.Conn) { _, _ = io.Copy(c, c) })
 }
 
-// Sends a word through a tunnel to an echo and waits for it to come back.
-func (a *answer) say(t testing.TB, word string) {
+// echoes sends a text through a tunnel to an echo and waits until it returns.
+func (a *rawResponse) echoes(t testing.TB, word string) {
 	t.Helper()
 	if _, err := io.WriteString(a.conn, word); err != nil {
 		t.Fatal(err)
 	}
 	got := make([]byte, len(word))
 	if _, err := io.ReadFull(a.in, got); err != nil || string(got) != word {
-		t.Fatalf("said %q, and heard %q: %v", word, got, err)
+		t.Fatalf("sent %q, and received %q: %v", word, got, err)
 	}
 }
 
@@ -34,15 +34,15 @@ func (a *answer) say(t testing.TB, word string) {
 // it is done.
 func TestDrain(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	w.start()
 	target := echo(t)
 	c := w.anybody()
 	a := w.tunnel(t, c, "raw.partner.example:"+target.port)
-	a.say(t, "before")
+	a.echoes(t, "before")
 
 	w.signal(syscall.SIGTERM)
-	w.log.wait(t, "of the end's beginning", says("shutting down", fields{"tunnels": 1}))
+	w.log.wait(t, "of the end's beginning", message("shutting down", fields{"tunnels": 1}))
 	eventually(t, "nothing new is accepted", func() bool {
 		conn, err := net.Dial("tcp", w.proxy)
 		if err != nil {
@@ -51,7 +51,7 @@ func TestDrain(t *testing.T) {
 		conn.Close()
 		return false
 	})
-	a.say(t, "and after")
+	a.echoes(t, "and after")
 	if !w.running() {
 		t.Fatal("the server ended under an open tunnel")
 	}
@@ -67,12 +67,12 @@ func TestDrain(t *testing.T) {
 // TestDrainTimeout: what is still open at the deadline is closed, and recorded.
 func TestDrainTimeout(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{extra: "shutdown: {drain_timeout: 200ms}\n"})
+	w := newFixture(t, options{extra: "shutdown: {drain_timeout: 200ms}\n"})
 	w.start()
 	target := echo(t)
 	c := w.anybody()
 	a := w.tunnel(t, c, "raw.partner.example:"+target.port)
-	a.say(t, "hello")
+	a.echoes(t, "hello")
 	w.stop()
 	if n, err := a.in.Read(make([]byte, 1)); err == nil {
 		t.Errorf("the tunnel goes on: %d bytes", n)
@@ -85,15 +85,15 @@ func TestDrainTimeout(t *testing.T) {
 // runs on a PostgreSQL of its own, and continues with what it finds there.
 func TestKilled(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{embedded: true})
+	w := newFixture(t, options{embedded: true})
 	w.start()
-	w.log.wait(t, "of the embedded PostgreSQL", says("embedded PostgreSQL is running", nil))
+	w.log.wait(t, "of the embedded PostgreSQL", message("embedded PostgreSQL is running", nil))
 	target := echo(t)
 	open, refused := w.anybody(), w.caller(w.Payments, nil, "feature/x")
 	a := w.tunnel(t, open, "raw.partner.example:"+target.port)
-	a.say(t, "hello")
+	a.echoes(t, "hello")
 	id := w.connect(t, refused, "api.partner.example:443").refused(t, 403, "no_rule_matched")
-	line := w.log.wait(t, "of the decision", says("decision", fields{"step_uuid": open.step.UUID}))
+	line := w.log.wait(t, "of the decision", message("decision", fields{"step_uuid": open.step.UUID}))
 
 	w.signal(syscall.SIGKILL)
 	w.await(-1)
@@ -116,16 +116,16 @@ func TestKilled(t *testing.T) {
 
 	// It works on as before, and psql opens for both roles, neither of which can write.
 	c := w.anybody()
-	w.tunnel(t, c, "raw.partner.example:"+target.port).say(t, "again")
+	w.tunnel(t, c, "raw.partner.example:"+target.port).echoes(t, "again")
 	psql := func(sql string, as string) (int, string, string) {
 		return command(t, "audit", "psql", "--config", w.config, "--role", as, "-At", "-c", sql)
 	}
-	code, out, said := psql("select verdict, rule, repository from audit.decisions where decision_id = '"+id+"'", "auditor")
+	code, out, output := psql("select verdict, rule, repository from audit.decisions where decision_id = '"+id+"'", "auditor")
 	if code != 0 || out != "deny||acme/payments\n" {
-		t.Errorf("psql ended with %d: %q %s", code, out, said)
+		t.Errorf("psql ended with %d: %q %s", code, out, output)
 	}
-	if code, out, said := psql("select count(*) from audit.decisions", "writer"); code != 0 || out != "3\n" {
-		t.Errorf("psql ended with %d: %q %s", code, out, said)
+	if code, out, output := psql("select count(*) from audit.decisions", "writer"); code != 0 || out != "3\n" {
+		t.Errorf("psql ended with %d: %q %s", code, out, output)
 	}
 	for _, sql := range []string{"delete from audit.events", "update audit.events set host = 'x'", "truncate audit.events", "drop table audit.events"} {
 		for _, as := range []string{"writer", "auditor"} {
@@ -136,8 +136,8 @@ func TestKilled(t *testing.T) {
 	}
 	w.stop()
 	// The data is still there when psql starts the database by itself.
-	if code, out, said := psql("select count(*) from audit.writers where missing = 0", "auditor"); code != 0 || out != fmt.Sprintln(2) {
-		t.Errorf("psql ended with %d: %q %s", code, out, said)
+	if code, out, output := psql("select count(*) from audit.writers where missing = 0", "auditor"); code != 0 || out != fmt.Sprintln(2) {
+		t.Errorf("psql ended with %d: %q %s", code, out, output)
 	}
 }
 
@@ -145,7 +145,7 @@ func TestKilled(t *testing.T) {
 // status 1 and names the cause, so that a supervisor restarts both.
 func TestEmbeddedDatabaseEnds(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{embedded: true})
+	w := newFixture(t, options{embedded: true})
 	w.start()
 	text, err := os.ReadFile(filepath.Join(w.data, "postgresql", "data", "postmaster.pid"))
 	if err != nil {
@@ -160,5 +160,5 @@ func TestEmbeddedDatabaseEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.await(1)
-	w.log.wait(t, "of the cause", says("shutting down: the embedded PostgreSQL ended", nil))
+	w.log.wait(t, "of the cause", message("shutting down: the embedded PostgreSQL ended", nil))
 }

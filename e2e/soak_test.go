@@ -34,7 +34,7 @@ func (f footprint) String() string {
 	return fmt.Sprintf("%.0f goroutines, %.0f descriptors, %.1f MB live heap, %.1f MB resident", f.goroutines, f.descriptors, f.heap/1e6, f.resident/1e6)
 }
 
-func (w *world) footprint(t testing.TB) footprint {
+func (w *fixture) footprint(t testing.TB) footprint {
 	t.Helper()
 	return footprint{w.counter(t, "go_goroutines"), w.counter(t, "process_open_fds"), w.counter(t, "go_gc_heap_live_bytes"), w.counter(t, "process_resident_memory_bytes")}
 }
@@ -42,7 +42,7 @@ func (w *world) footprint(t testing.TB) footprint {
 // collected is the footprint after a collection that began after this call: the
 // first one may have begun before. Being asked makes the server allocate, which
 // makes it collect.
-func (w *world) collected(t testing.TB) footprint {
+func (w *fixture) collected(t testing.TB) footprint {
 	t.Helper()
 	const cycles = "go_gc_duration_seconds_count"
 	before := w.counter(t, cycles)
@@ -51,7 +51,7 @@ func (w *world) collected(t testing.TB) footprint {
 }
 
 // awaitLong is eventually, for what the runtime does every two minutes at least.
-func (w *world) awaitLong(t testing.TB, what string, condition func() bool) {
+func (w *fixture) awaitLong(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	end := time.After(6 * time.Minute)
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -66,7 +66,7 @@ func (w *world) awaitLong(t testing.TB, what string, condition func() bool) {
 }
 
 // returned waits until the server holds what it held before.
-func (w *world) returned(t testing.TB, before footprint) {
+func (w *fixture) returned(t testing.TB, before footprint) {
 	t.Helper()
 	began := time.Now()
 	w.awaitLong(t, "goroutines and descriptors are within 10 of "+before.String(), func() bool {
@@ -77,9 +77,9 @@ func (w *world) returned(t testing.TB, before footprint) {
 	t.Logf("before: %v\nafter:  %v, within %v", before, w.footprint(t), time.Since(began).Round(time.Millisecond))
 }
 
-// room raises the number of descriptors that this process and its children may
+// raiseFileLimit raises the number of descriptors that this process and its children may
 // have, and returns how many that are.
-func room(t testing.TB, want uint64) uint64 {
+func raiseFileLimit(t testing.TB, want uint64) uint64 {
 	t.Helper()
 	var l syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
@@ -95,9 +95,9 @@ func room(t testing.TB, want uint64) uint64 {
 }
 
 // newSoak is a running server without limits for one step.
-func newSoak(t *testing.T, tunnel string) *world {
+func newSoak(t *testing.T, tunnel string) *fixture {
 	t.Helper()
-	w := newWorld(t, options{extra: soakLimits})
+	w := newFixture(t, options{extra: soakLimits})
 	text, err := os.ReadFile(w.config)
 	if err != nil {
 		t.Fatal(err)
@@ -115,7 +115,7 @@ func newSoak(t *testing.T, tunnel string) *world {
 
 // dialFrom connects to the proxy from one of many addresses of this machine:
 // each has ports of its own.
-func (w *world) dialFrom(i int) (*net.TCPConn, error) {
+func (w *fixture) dialFrom(i int) (*net.TCPConn, error) {
 	from := &net.TCPAddr{IP: net.IPv4(127, 0, 3, byte(1+i%64))}
 	conn, err := (&net.Dialer{LocalAddr: from, Timeout: patience}).Dial("tcp", w.proxy)
 	if err != nil {
@@ -125,8 +125,8 @@ func (w *world) dialFrom(i int) (*net.TCPConn, error) {
 	return conn.(*net.TCPConn), nil
 }
 
-// ask sends a head and returns the answer's status, and what comes behind it.
-func ask(conn net.Conn, head string) (int, *bufio.Reader, error) {
+// sendHead sends a head and returns the answer's status, and what comes behind it.
+func sendHead(conn net.Conn, head string) (int, *bufio.Reader, error) {
 	if _, err := io.WriteString(conn, head); err != nil {
 		return 0, nil, err
 	}
@@ -165,14 +165,14 @@ func TestSoakTunnels(t *testing.T) {
 		t.Parallel()
 	}
 	tunnels := soakTunnels
-	if have := int(room(t, uint64(2*tunnels+4000))); have < 2*tunnels+600 {
+	if have := int(raiseFileLimit(t, uint64(2*tunnels+4000))); have < 2*tunnels+600 {
 		tunnels = (have - 600) / 2
 		t.Logf("this process and the server may have %d descriptors each, and nobody may raise that here: %d tunnels", have, tunnels)
 	}
 	w := newSoak(t, "{idle_timeout: 30m}")
 	var ports []string
 	for range 4 {
-		ports = append(ports, newTap(t, "127.0.0.1:0", hold).port)
+		ports = append(ports, newTap(t, "127.0.0.1:0", discardUntilClosed).port)
 	}
 	c := w.anybody()
 	open := func(n int) []*net.TCPConn {
@@ -183,7 +183,7 @@ func TestSoakTunnels(t *testing.T) {
 				return err
 			}
 			conns[i] = conn
-			status, _, err := ask(conn, connectTo("idle.soak.example:"+ports[i%len(ports)], c.basic()))
+			status, _, err := sendHead(conn, connectTo("idle.soak.example:"+ports[i%len(ports)], c.basic()))
 			if err == nil && status != 200 {
 				err = fmt.Errorf("status %d", status)
 			}
@@ -222,8 +222,9 @@ func TestSoakTunnels(t *testing.T) {
 	w.stop()
 }
 
-// hold is a target that sends nothing and stays until the other side has gone.
-func hold(c net.Conn) {
+// discardUntilClosed serves a target that sends nothing and keeps the connection until the
+// client closes it.
+func discardUntilClosed(c net.Conn) {
 	_ = c.SetDeadline(time.Time{})
 	_, _ = io.Copy(io.Discard, c)
 }
@@ -233,9 +234,9 @@ func TestSoakCycles(t *testing.T) {
 	if soakCycles < 10_000 {
 		t.Parallel()
 	}
-	room(t, 20_000)
+	raiseFileLimit(t, 20_000)
 	w := newSoak(t, "{idle_timeout: 1s, hello_timeout: 300ms}")
-	s := soak{w: w, c: w.anybody(), echo: echo(t).port, silent: newTap(t, "127.0.0.1:0", hold).port,
+	s := soak{w: w, c: w.anybody(), echo: echo(t).port, silent: newTap(t, "127.0.0.1:0", discardUntilClosed).port,
 		reset: newTap(t, "127.0.0.1:0", func(c net.Conn) {
 			_, _ = c.Read(make([]byte, 16))
 			_ = c.(counted).SetLinger(0)
@@ -257,7 +258,7 @@ func TestSoakCycles(t *testing.T) {
 }
 
 type soak struct {
-	w                   *world
+	w                   *fixture
 	c                   caller
 	echo, reset, silent string
 }
@@ -291,7 +292,7 @@ func (s *soak) cycle(i int) error {
 		head := "GET http://files.partner.example:" + fmt.Sprint(s.w.HTTPPort) + "/ HTTP/1.1\r\nHost: x\r\nProxy-Authorization: " + s.c.basic() + "\r\nConnection: close\r\n\r\n"
 		return s.status(conn, head, 200)
 	}
-	status, in, err := ask(conn, connectTo("echo.soak.example:"+s.echo, s.c.basic()))
+	status, in, err := sendHead(conn, connectTo("echo.soak.example:"+s.echo, s.c.basic()))
 	if err != nil || status != 200 {
 		return fmt.Errorf("status %d: %w", status, err)
 	}
@@ -311,7 +312,7 @@ func (s *soak) cycle(i int) error {
 }
 
 func (s *soak) status(conn net.Conn, head string, want int) error {
-	status, _, err := ask(conn, head)
+	status, _, err := sendHead(conn, head)
 	if err == nil && status != want {
 		err = fmt.Errorf("status %d, not %d", status, want)
 	}
@@ -320,7 +321,7 @@ func (s *soak) status(conn net.Conn, head string, want int) error {
 
 // until opens a tunnel, sends a word in it and waits for its end.
 func (s *soak) until(conn net.Conn, head, word string) error {
-	status, in, err := ask(conn, head)
+	status, in, err := sendHead(conn, head)
 	if err != nil || status != 200 {
 		return fmt.Errorf("status %d: %w", status, err)
 	}

@@ -19,7 +19,7 @@ func prohibitedBody(t *testing.T, body string) {
 	}
 }
 
-func testPrivateAddress(t *testing.T, w *world) {
+func testPrivateAddress(t *testing.T, w *fixture) {
 	c := w.production()
 	v := w.curl(t, c.proxyURL(w.proxy), "https://"+testenv.PrivateHost+"/")
 	id := v.refused(t, "403", "address_prohibited")
@@ -55,7 +55,7 @@ func testPrivateAddress(t *testing.T, w *world) {
 
 // testOwnAddress: 127.0.0.1 is an exception that the operator made, but not for
 // this instance's own listeners, under whatever name.
-func testOwnAddress(t *testing.T, w *world) {
+func testOwnAddress(t *testing.T, w *fixture) {
 	for _, own := range []string{w.proxy, w.tlsProxy, w.admin} {
 		_, port, err := net.SplitHostPort(own)
 		if err != nil {
@@ -69,7 +69,7 @@ func testOwnAddress(t *testing.T, w *world) {
 	}
 }
 
-func testAddressLiteral(t *testing.T, w *world) {
+func testAddressLiteral(t *testing.T, w *fixture) {
 	target := newTap(t, "127.0.0.1:0", nil)
 	c := w.production()
 	a := w.connect(t, c, "127.0.0.1:"+target.port)
@@ -87,7 +87,7 @@ func testAddressLiteral(t *testing.T, w *world) {
 	target.untouched(t)
 }
 
-func testUnresolved(t *testing.T, w *world) {
+func testUnresolved(t *testing.T, w *fixture) {
 	c := w.production()
 	id := w.connect(t, c, "unknown.partner.test:443").refused(t, 502, "name_unresolved")
 	w.both(t, w.decision(t, c), fields{"decision_id": id, "verdict": "deny", "reason": "name_unresolved", "status": 502})
@@ -95,7 +95,7 @@ func testUnresolved(t *testing.T, w *world) {
 
 // testUnreachable: it was allowed, so the decision is an allow, and its end has the
 // outcome.
-func testUnreachable(t *testing.T, w *world) {
+func testUnreachable(t *testing.T, w *fixture) {
 	_, port, err := net.SplitHostPort(freeAddress(t))
 	if err != nil {
 		t.Fatal(err)
@@ -107,7 +107,7 @@ func testUnreachable(t *testing.T, w *world) {
 	w.both(t, w.decision(t, c), fields{"decision_id": id, "verdict": "allow", "reason": "policy_allowed", "close_reason": "target_unreachable", "bytes_sent": 0, "bytes_received": 0})
 }
 
-func testMalformed(t *testing.T, w *world) {
+func testMalformed(t *testing.T, w *fixture) {
 	for _, target := range []string{
 		"api.partner.example",             // no port
 		"api.partner.example:0",           // no such port
@@ -126,7 +126,7 @@ func testMalformed(t *testing.T, w *world) {
 		id := a.refused(t, 400, "target_invalid")
 		row := w.decision(t, c)
 		w.both(t, row, fields{"decision_id": id, "verdict": "deny", "reason": "target_invalid", "status": 400, "host": nil})
-		line := w.log.wait(t, "of the refusal", says("decision", fields{"decision_id": id}))
+		line := w.log.wait(t, "of the refusal", message("decision", fields{"decision_id": id}))
 		for _, text := range []string{fmt.Sprint(row), fmt.Sprint(line)} {
 			if strings.Contains(text, "pw@") || strings.Contains(text, "s3cret") {
 				t.Errorf("%s: the record or the log has more of it than it may: %s", target, text)
@@ -143,7 +143,7 @@ func testMalformed(t *testing.T, w *world) {
 		"GET / HTTP/1.1\r\nHost: api.partner.example\r\n\r\n",
 	}
 	for _, head := range heads {
-		speak(t, w.proxy, head).refused(t, 400, "request_invalid")
+		sendRaw(t, w.proxy, head).refused(t, 400, "request_invalid")
 	}
 	if after := w.counter(t, `sallyport_unrecorded_total{reason="request_invalid"}`); after != before+float64(len(heads)) {
 		t.Errorf("%v of %d are counted", after-before, len(heads))
@@ -151,7 +151,7 @@ func testMalformed(t *testing.T, w *world) {
 	// The bytes behind a refused CONNECT are never a request.
 	c := w.production()
 	smuggled := w.http("api.partner.example", "/smuggled")
-	a := speak(t, w.proxy, connectTo("nobody.listed.example:443", c.basic())+
+	a := sendRaw(t, w.proxy, connectTo("nobody.listed.example:443", c.basic())+
 		"GET "+smuggled+" HTTP/1.1\r\nHost: api.partner.example\r\nProxy-Authorization: "+c.basic()+"\r\n\r\n")
 	a.refused(t, 403, "no_rule_matched")
 	w.decision(t, c) // one row and not two

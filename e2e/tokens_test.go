@@ -13,7 +13,7 @@ import (
 )
 
 // rewrite changes the configuration before the server is started.
-func (w *world) rewrite(t testing.TB, from, to string) {
+func (w *fixture) rewrite(t testing.TB, from, to string) {
 	t.Helper()
 	text, err := os.ReadFile(w.config)
 	if err != nil {
@@ -27,14 +27,14 @@ func (w *world) rewrite(t testing.TB, from, to string) {
 	}
 }
 
-// tokenWorld is a server that is configured as the table of tokens wants it, and
-// the forger before its door.
-func tokenWorld(t *testing.T, o options) (*world, *tokentest.Forge) {
+// newTokenFixture makes a server that is configured for the table of tokens, and the forger
+// of these tokens.
+func newTokenFixture(t *testing.T, o options) (*fixture, *tokentest.Forge) {
 	t.Helper()
 	if tokentest.Audience != testenv.Audience {
 		t.Fatal("the table is for another audience")
 	}
-	w := newWorld(t, o)
+	w := newFixture(t, o)
 	w.rewrite(t, fmt.Sprintf("audiences: [%q]", testenv.Audience), fmt.Sprintf("audiences: [%q, %q]", testenv.Audience, tokentest.SecondAudience))
 	run := w.Payments.Run("main")
 	f := tokentest.NewForge(w.Bitbucket, run.Step(w.Production), run.Step(nil), time.Now())
@@ -44,16 +44,16 @@ func tokenWorld(t *testing.T, o options) (*world, *tokentest.Forge) {
 
 // knock presents a token and returns the reason that it was refused for; empty
 // where it was let out.
-func (w *world) knock(t testing.TB, token, target string) string {
+func (w *fixture) knock(t testing.TB, token, target string) string {
 	t.Helper()
 	if len(token) > 500 { // a word is not a secret
-		w.keep(token)
+		w.addSecret(token)
 	}
 	credential := "Basic " + base64.StdEncoding.EncodeToString([]byte("step:"+token))
 	if len(token) > 8<<10 {
 		credential = "Bearer " + token // a third shorter: the head must not be what is too large
 	}
-	a := speak(t, w.proxy, connectTo(target, credential))
+	a := sendRaw(t, w.proxy, connectTo(target, credential))
 	defer a.conn.Close()
 	if a.StatusCode == 200 {
 		return ""
@@ -72,7 +72,7 @@ func (w *world) knock(t testing.TB, token, target string) string {
 // present presents a row's token. A verdict that rests on the time of day is
 // given a second chance, for between making and judging a second may pass; and
 // one on a key is waited for, for the issuer is asked once in five seconds.
-func (w *world) present(t testing.TB, f *tokentest.Forge, r tokentest.Row, target string) (reason string) {
+func (w *fixture) present(t testing.TB, f *tokentest.Forge, r tokentest.Row, target string) (reason string) {
 	t.Helper()
 	for range 5 {
 		f.Now = time.Now()
@@ -94,7 +94,7 @@ func (w *world) present(t testing.TB, f *tokentest.Forge, r tokentest.Row, targe
 // running server.
 func TestTokensOverTheWire(t *testing.T) {
 	t.Parallel()
-	w, f := tokenWorld(t, options{})
+	w, f := newTokenFixture(t, options{})
 	target := echo(t)
 	to := "raw.partner.example:" + target.port
 	for _, r := range tokentest.Rows {
@@ -150,14 +150,14 @@ func without() (set checkSet) {
 	})
 }
 
-// TestChecksBiteOverTheWire takes one check at a time out of the running server,
+// TestTokenChecksAreNeeded takes one check at a time out of the running server,
 // and sees that exactly the rows that name it come out otherwise.
-func TestChecksBiteOverTheWire(t *testing.T) {
+func TestTokenChecksAreNeeded(t *testing.T) {
 	t.Parallel()
 	for _, check := range []string{"signature", "audience", "subject", "workspace"} {
 		t.Run(check, func(t *testing.T) {
 			t.Parallel()
-			w, f := tokenWorld(t, options{program: blind(t), env: []string{"SALLYPORT_WITHOUT=" + check}})
+			w, f := newTokenFixture(t, options{program: blind(t), env: []string{"SALLYPORT_WITHOUT=" + check}})
 			target := echo(t)
 			to := "raw.partner.example:" + target.port
 			for _, r := range tokentest.Rows {

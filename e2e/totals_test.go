@@ -14,7 +14,7 @@ import (
 // number, by reason, when the process has ended.
 func TestUnrecordedTotals(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	w.start()
 	w.sealed(t) // there is a key
 	for request, statuses := range map[string][]int{
@@ -51,7 +51,7 @@ func TestUnrecordedTotals(t *testing.T) {
 }
 
 // raw sends a head as it is and returns the status of the answer.
-func (w *world) raw(t *testing.T, head string) int {
+func (w *fixture) raw(t *testing.T, head string) int {
 	t.Helper()
 	conn, err := net.Dial("tcp", w.proxy)
 	if err != nil {

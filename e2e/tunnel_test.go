@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-func testTLSListener(t *testing.T, w *world) {
+func testTLSListener(t *testing.T, w *fixture) {
 	c := w.production()
 	v := w.curl(t, "https://step:"+c.token+"@"+w.tlsProxy, "--proxy-cacert", w.CAFile, w.https("api.partner.example", "/over-tls"))
 	if v.exit != 0 || v.status != "200" || !strings.Contains(v.body, "saw GET /over-tls") {
@@ -42,8 +42,8 @@ func testTLSListener(t *testing.T, w *world) {
 	defer conn.Close()
 	plain := w.production()
 	_, _ = io.WriteString(conn, connectTo("api.partner.example:443", plain.basic()))
-	if said, _ := io.ReadAll(conn); strings.Contains(string(said), "200") {
-		t.Errorf("a plain CONNECT on the TLS listener was answered %q", said)
+	if output, _ := io.ReadAll(conn); strings.Contains(string(output), "200") {
+		t.Errorf("a plain CONNECT on the TLS listener was answered %q", output)
 	}
 	if rows := w.decisions(t, plain.step.UUID); len(rows) != 0 {
 		t.Errorf("it was decided: %v", rows)
@@ -79,7 +79,7 @@ func digest(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "%d %x\n", n, h.Sum(nil))
 }
 
-func testLarge(t *testing.T, w *world) {
+func testLarge(t *testing.T, w *fixture) {
 	h := sha256.New()
 	file := filepath.Join(t.TempDir(), "upload")
 	f, err := os.Create(file)
@@ -120,7 +120,7 @@ func testLarge(t *testing.T, w *world) {
 
 // testHalfClose: a client that ends its side still gets the answer, on both
 // kinds of listener, and what it sent together with its CONNECT arrives.
-func testHalfClose(t *testing.T, w *world) {
+func testHalfClose(t *testing.T, w *fixture) {
 	target := newTap(t, "127.0.0.1:0", func(c net.Conn) {
 		question, err := io.ReadAll(c)
 		if err == nil {
@@ -141,7 +141,7 @@ func testHalfClose(t *testing.T, w *world) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		a := speakOn(t, conn, connectTo("raw.partner.example:"+target.port, c.basic())+"early, ")
+		a := sendRawOn(t, conn, connectTo("raw.partner.example:"+target.port, c.basic())+"early, ")
 		if a.StatusCode != http.StatusOK {
 			t.Fatalf("%s %s", a.line, a.body)
 		}
@@ -172,7 +172,7 @@ func websocketEcho(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(conn, buffered)
 }
 
-func testWebSocket(t *testing.T, w *world) {
+func testWebSocket(t *testing.T, w *fixture) {
 	c := w.anybody()
 	target := "files.partner.example:" + strconv.Itoa(w.HTTPSPort)
 	a := w.tunnel(t, c, target)
@@ -205,7 +205,7 @@ func testWebSocket(t *testing.T, w *world) {
 
 // testHelloMismatch: a tunnel to one name must not carry TLS for another. The
 // target is connected to, and gets not one byte.
-func testHelloMismatch(t *testing.T, w *world) {
+func testHelloMismatch(t *testing.T, w *fixture) {
 	target := newTap(t, "127.0.0.1:0", nil)
 	c := w.production()
 	v := w.curl(t, c.proxyURL(w.proxy), "--connect-to", "other.example:443:api.partner.example:"+target.port, "https://other.example/")
@@ -217,7 +217,7 @@ func testHelloMismatch(t *testing.T, w *world) {
 	}
 	row := w.decision(t, c)
 	w.both(t, row, fields{"verdict": "allow", "host": "api.partner.example", "close_reason": "hello_mismatch", "bytes_sent": 0, "bytes_received": 0})
-	line := w.log.wait(t, "the tunnel's end", says("tunnel_closed", fields{"decision_id": row["decision_id"]}))
+	line := w.log.wait(t, "the tunnel's end", message("tunnel_closed", fields{"decision_id": row["decision_id"]}))
 	check(t, "log line", line, fields{"close_reason": "hello_mismatch", "bytes_sent": 0})
 	<-target.arrivals
 	if n := target.received(); n != 0 {
@@ -225,7 +225,7 @@ func testHelloMismatch(t *testing.T, w *world) {
 	}
 }
 
-func testNotTLS(t *testing.T, w *world) {
+func testNotTLS(t *testing.T, w *fixture) {
 	target := newTap(t, "127.0.0.1:0", nil)
 	c := w.production()
 	a := w.tunnel(t, c, "api.partner.example:"+target.port)
@@ -242,7 +242,7 @@ func testNotTLS(t *testing.T, w *world) {
 }
 
 // testMany: many tunnels and requests at once, each with its decision and its end.
-func testMany(t *testing.T, w *world) {
+func testMany(t *testing.T, w *fixture) {
 	const workers, each = 12, 10
 	target := echo(t)
 	c := w.anybody()

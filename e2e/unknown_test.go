@@ -12,7 +12,7 @@ import (
 // --online`, and an error of `policy check` with the list.
 func TestUnknownRepositories(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	write := func(rule string) {
 		text := "package sallyport.egress\n\nreport contains {\"rule\": \"" + rule + "\"} if not input.principal.repository.full_name in {\"acme/payments\", \"acme/webiste\"}\n"
 		if err := os.WriteFile(filepath.Join(w.policy, "egress", "enforced.rego"), []byte(text), 0o644); err != nil {
@@ -22,11 +22,11 @@ func TestUnknownRepositories(t *testing.T) {
 	write("first")
 	const warning = `no repository is named \"acme/webiste\"`
 	plain := strings.ReplaceAll(warning, `\`, "")
-	if said := w.tell(t, 0, "config", "check", "--online"); !strings.Contains(said, "warning policy: egress/enforced.rego:3") || !strings.Contains(said, plain) || !strings.Contains(said, "did you mean acme/website?") {
-		t.Error(said)
+	if output := w.operatorCommand(t, 0, "config", "check", "--online"); !strings.Contains(output, "warning policy: egress/enforced.rego:3") || !strings.Contains(output, plain) || !strings.Contains(output, "did you mean acme/website?") {
+		t.Error(output)
 	}
-	if said := w.tell(t, 0, "config", "check"); strings.Contains(said, plain) {
-		t.Errorf("it asked Bitbucket without --online: %s", said)
+	if output := w.operatorCommand(t, 0, "config", "check"); strings.Contains(output, plain) {
+		t.Errorf("it asked Bitbucket without --online: %s", output)
 	}
 	list := filepath.Join(t.TempDir(), "repositories")
 	if err := os.WriteFile(list, []byte("acme/payments\nacme/website\n"), 0o600); err != nil {
@@ -42,6 +42,6 @@ func TestUnknownRepositories(t *testing.T) {
 	}
 	eventually(t, "the repository is reported at the start", seen(1))
 	write("second")
-	w.tell(t, 0, "policy", "reload")
+	w.operatorCommand(t, 0, "policy", "reload")
 	eventually(t, "the repository is reported with the next revision", seen(2))
 }

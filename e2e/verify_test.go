@@ -18,13 +18,13 @@ import (
 )
 
 // seals adds keys to audit in the configuration, before the start.
-func (w *world) seals(t testing.TB, keys string) {
+func (w *fixture) seals(t testing.TB, keys string) {
 	t.Helper()
 	w.rewrite(t, "\naudit:\n", "\naudit:\n"+keys)
 }
 
 // sealed waits until all that is recorded is sealed.
-func (w *world) sealed(t testing.TB) {
+func (w *fixture) sealed(t testing.TB) {
 	t.Helper()
 	eventually(t, "everything is sealed", func() bool {
 		rows := w.query(t, `SELECT count(*) AS n FROM audit.events e WHERE NOT EXISTS (
@@ -53,14 +53,14 @@ func TestTwoProxiesOneLog(t *testing.T) {
 	keyPath := filepath.Join(t.TempDir(), "key")
 	key := newKeyFile(t, keyPath)
 	audit := fmt.Sprintf("  signing_key_file: %q\n", keyPath)
-	a, b := newWorld(t, options{database: db}), newWorld(t, options{database: db})
-	for _, w := range []*world{a, b} {
+	a, b := newFixture(t, options{database: db}), newFixture(t, options{database: db})
+	for _, w := range []*fixture{a, b} {
 		w.seals(t, audit)
 		w.start()
 	}
 	target := echo(t)
 	for range 5 {
-		for _, w := range []*world{a, b} {
+		for _, w := range []*fixture{a, b} {
 			w.tunnel(t, w.anybody(), "raw.partner.example:"+target.port).conn.Close()
 			w.connect(t, w.caller(w.Payments, nil, "feature/x"), "api.partner.example:443").refused(t, 403, "no_rule_matched")
 		}
@@ -76,7 +76,7 @@ func TestTwoProxiesOneLog(t *testing.T) {
 	if took := time.Since(begun); took > 10*time.Second {
 		t.Errorf("it took %s", took)
 	}
-	b.log.wait(t, "of the lost writer", says("writer terminated without a writer_ended event", nil))
+	b.log.wait(t, "of the lost writer", message("writer terminated without a writer_ended event", nil))
 	b.stop()
 	b.sealed(t)
 	if lost := b.query(t, `SELECT * FROM audit.events WHERE kind = 'writer_lost'`); len(lost) != 1 {
@@ -84,17 +84,17 @@ func TestTwoProxiesOneLog(t *testing.T) {
 	}
 
 	outside := filepath.Join(b.data, "checkpoints")
-	said := b.tell(t, 0, "audit", "verify", "--key", key, "--checkpoint", outside)
-	if !strings.Contains(said, "it covers all that is sealed") || !strings.Contains(said, "sound: nothing") || strings.Contains(said, "not anchored") {
-		t.Errorf("verify said\n%s", said)
+	output := b.operatorCommand(t, 0, "audit", "verify", "--key", key, "--checkpoint", outside)
+	if !strings.Contains(output, "it covers all that is sealed") || !strings.Contains(output, "sound: nothing") || strings.Contains(output, "not anchored") {
+		t.Errorf("verify said\n%s", output)
 	}
-	if said := b.tell(t, 0, "audit", "verify"); !strings.Contains(said, outside+", which this instance published") || !strings.Contains(said, "it covers all that is sealed") {
-		t.Errorf("with what the instance published itself it said\n%s", said)
+	if output := b.operatorCommand(t, 0, "audit", "verify"); !strings.Contains(output, outside+", which this instance published") || !strings.Contains(output, "it covers all that is sealed") {
+		t.Errorf("with what the instance published itself it said\n%s", output)
 	}
-	if said := b.tell(t, 0, "audit", "verify", "--unanchored"); !strings.Contains(said, "not anchored") || !strings.Contains(said, "an older backup was restored") {
-		t.Errorf("without a checkpoint from outside it said\n%s", said)
+	if output := b.operatorCommand(t, 0, "audit", "verify", "--unanchored"); !strings.Contains(output, "not anchored") || !strings.Contains(output, "an older backup was restored") {
+		t.Errorf("without a checkpoint from outside it said\n%s", output)
 	}
-	if shown := strings.TrimSpace(b.tell(t, 0, "audit", "key", "show")); shown != key {
+	if shown := strings.TrimSpace(b.operatorCommand(t, 0, "audit", "key", "show")); shown != key {
 		t.Errorf("the key is shown as %s", shown)
 	}
 	testExport(t, b, key, outside)
@@ -107,25 +107,25 @@ func TestTwoProxiesOneLog(t *testing.T) {
 		END $$;
 		UPDATE audit.events SET host = 'other.example' WHERE (writer, writer_sequence) IN (
 			SELECT writer, writer_sequence FROM audit.events WHERE kind = 'decision' LIMIT 1)`)
-	said = b.tell(t, 1, "audit", "verify", "--key", key, "--checkpoint", outside)
-	if !strings.Contains(said, "DAMAGED") || !strings.Contains(said, "record_changed at leaf ") || !strings.Contains(said, "the record is not the one that was sealed") {
-		t.Errorf("verify said\n%s", said)
+	output = b.operatorCommand(t, 1, "audit", "verify", "--key", key, "--checkpoint", outside)
+	if !strings.Contains(output, "DAMAGED") || !strings.Contains(output, "record_changed at leaf ") || !strings.Contains(output, "the record is not the one that was sealed") {
+		t.Errorf("verify said\n%s", output)
 	}
 }
 
 // testExport verifies an export where there is neither database nor
 // configuration, whole and with a byte of it changed.
-func testExport(t *testing.T, w *world, key, outside string) {
+func testExport(t *testing.T, w *fixture, key, outside string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "export")
-	w.tell(t, 0, "audit", "export", "--out", path)
+	w.operatorCommand(t, 0, "audit", "export", "--out", path)
 	verify := func() (int, string) {
 		t.Helper()
 		code, out, errOut := command(t, "audit", "verify", "--export", path, "--key", key, "--checkpoint", outside)
 		return code, out + errOut
 	}
-	if code, said := verify(); code != 0 || !strings.Contains(said, "it covers all that is sealed") {
-		t.Errorf("%d: verify of the export said\n%s", code, said)
+	if code, output := verify(); code != 0 || !strings.Contains(output, "it covers all that is sealed") {
+		t.Errorf("%d: verify of the export said\n%s", code, output)
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -135,8 +135,8 @@ func testExport(t *testing.T, w *world, key, outside string) {
 	if err := os.WriteFile(path, []byte(changed), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if code, said := verify(); code != 1 || !strings.Contains(said, "tree_changed") {
-		t.Errorf("%d: verify of the changed export said\n%s", code, said)
+	if code, output := verify(); code != 1 || !strings.Contains(output, "tree_changed") {
+		t.Errorf("%d: verify of the changed export said\n%s", code, output)
 	}
 	for _, args := range [][]string{
 		{"--export", w.config}, {"--export", filepath.Join(t.TempDir(), "none")},
@@ -152,7 +152,7 @@ func testExport(t *testing.T, w *world, key, outside string) {
 // nothing that was changed.
 func TestProof(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	w.seals(t, "  checkpoints: {interval: 200ms}\n")
 	w.start()
 	id := w.connect(t, w.caller(w.Payments, nil, "feature/x"), "api.partner.example:443").refused(t, 403, "no_rule_matched")
@@ -163,10 +163,10 @@ func TestProof(t *testing.T) {
 		Hashes     []audit.Hash
 		Checkpoint string
 	}
-	if err := json.Unmarshal([]byte(w.tell(t, 0, "audit", "proof", id)), &line); err != nil {
+	if err := json.Unmarshal([]byte(w.operatorCommand(t, 0, "audit", "proof", id)), &line); err != nil {
 		t.Fatal(err)
 	}
-	key := audit.Key(strings.TrimSpace(w.tell(t, 0, "audit", "key", "show")))
+	key := audit.Key(strings.TrimSpace(w.operatorCommand(t, 0, "audit", "key", "show")))
 	c, _, err := audit.OpenCheckpoint([]byte(line.Checkpoint), key)
 	if err != nil {
 		t.Fatal(err)
@@ -177,7 +177,7 @@ func TestProof(t *testing.T) {
 	if audit.CheckInclusion(line.Hashes, c.Size, c.Root, line.Leaf, audit.Leaf([]byte(line.Record+" "))) == nil {
 		t.Error("another record is proven too")
 	}
-	w.tell(t, 1, "audit", "proof", "01a1fdf4-c192-7cf7-900b-49ceb24f5238")
+	w.operatorCommand(t, 1, "audit", "proof", "01a1fdf4-c192-7cf7-900b-49ceb24f5238")
 }
 
 // TestPublished: checkpoints go to files, standard output and endpoints; one that
@@ -197,8 +197,8 @@ func TestPublished(t *testing.T) {
 		rw.WriteHeader(status)
 	}))
 	defer server.Close()
-	w := newWorld(t, options{})
-	w.keep("s3cret-of-the-witness")
+	w := newFixture(t, options{})
+	w.addSecret("s3cret-of-the-witness")
 	directory := t.TempDir()
 	token, file := filepath.Join(directory, "token"), filepath.Join(directory, "checkpoints.txt")
 	if err := os.WriteFile(token, []byte("s3cret-of-the-witness\n"), 0o600); err != nil {
@@ -222,7 +222,7 @@ func TestPublished(t *testing.T) {
 	})
 	w.stop()
 	key := filepath.Join(directory, "key.pub")
-	if err := os.WriteFile(key, []byte(w.tell(t, 0, "audit", "key", "show")), 0o600); err != nil {
+	if err := os.WriteFile(key, []byte(w.operatorCommand(t, 0, "audit", "key", "show")), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	output, posted := filepath.Join(directory, "stdout"), filepath.Join(directory, "posted")
@@ -232,8 +232,8 @@ func TestPublished(t *testing.T) {
 		}
 	}
 	for _, place := range []string{file, output, posted, filepath.Join(w.data, "checkpoints")} {
-		if said := w.tell(t, 0, "audit", "verify", "--key", key, "--checkpoint", place); !strings.Contains(said, "it covers all that is sealed") {
-			t.Errorf("against %s verify said\n%s", place, said)
+		if output := w.operatorCommand(t, 0, "audit", "verify", "--key", key, "--checkpoint", place); !strings.Contains(output, "it covers all that is sealed") {
+			t.Errorf("against %s verify said\n%s", place, output)
 		}
 	}
 }
@@ -242,13 +242,13 @@ func TestPublished(t *testing.T) {
 // again when it has the next one, and not before.
 func TestKeyRotation(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	w.seals(t, "  checkpoints: {interval: 200ms}\n")
 	w.start()
 	w.sealed(t)
-	first := strings.TrimSpace(w.tell(t, 0, "audit", "key", "show"))
+	first := strings.TrimSpace(w.operatorCommand(t, 0, "audit", "key", "show"))
 	next := filepath.Join(t.TempDir(), "next")
-	w.tell(t, 0, "audit", "key", "rotate", "--next", next)
+	w.operatorCommand(t, 0, "audit", "key", "rotate", "--next", next)
 	w.connect(t, w.anybody(), "nobody.example:443").refused(t, 403, "no_rule_matched")
 	eventually(t, "the first key is done", func() bool { return w.counter(t, `sallyport_audit_seal_failing{reason="no_key"}`) == 1 })
 	if code, out, _ := command(t, "health", "--ready", "-c", w.config); code != 0 || !strings.HasPrefix(out, "ready\nwarning: seal: the audit log is not sealed: ") {
@@ -265,10 +265,10 @@ func TestKeyRotation(t *testing.T) {
 	if strings.Contains(w.log.text(), `"level":"ERROR"`) {
 		t.Error("a rotation by the operator is logged as an error")
 	}
-	second := strings.TrimSpace(w.tell(t, 0, "audit", "key", "show"))
+	second := strings.TrimSpace(w.operatorCommand(t, 0, "audit", "key", "show"))
 	for _, key := range []string{first, second} {
-		if said := w.tell(t, 0, "audit", "verify", "--key", key, "--checkpoint", filepath.Join(w.data, "checkpoints")); !strings.Contains(said, first) || !strings.Contains(said, second) {
-			t.Errorf("verify said\n%s", said)
+		if output := w.operatorCommand(t, 0, "audit", "verify", "--key", key, "--checkpoint", filepath.Join(w.data, "checkpoints")); !strings.Contains(output, first) || !strings.Contains(output, second) {
+			t.Errorf("verify said\n%s", output)
 		}
 	}
 	if first == second {

@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// answer is the proxy's response to a request that was written by hand.
-type answer struct {
+// rawResponse is the proxy's response to a request that was written byte by byte.
+type rawResponse struct {
 	*http.Response
 	line string // the status line
 	body string // of a refusal
@@ -25,18 +25,18 @@ type answer struct {
 	in   *bufio.Reader // what comes behind the head of a 200
 }
 
-// speak writes raw bytes to an address and reads one response.
-func speak(t testing.TB, address, head string) *answer {
+// sendRaw writes raw bytes to an address and reads one response.
+func sendRaw(t testing.TB, address, head string) *rawResponse {
 	t.Helper()
 	conn, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	return speakOn(t, conn, head)
+	return sendRawOn(t, conn, head)
 }
 
-func speakOn(t testing.TB, conn net.Conn, head string) *answer {
+func sendRawOn(t testing.TB, conn net.Conn, head string) *rawResponse {
 	t.Helper()
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
@@ -44,7 +44,7 @@ func speakOn(t testing.TB, conn net.Conn, head string) *answer {
 	if _, err := io.WriteString(conn, head); err != nil {
 		t.Fatal(err)
 	}
-	a := &answer{conn: conn, in: bufio.NewReader(conn)}
+	a := &rawResponse{conn: conn, in: bufio.NewReader(conn)}
 	method, _, _ := strings.Cut(head, " ")
 	peeked, _ := a.in.Peek(1)
 	if len(peeked) > 0 {
@@ -93,14 +93,14 @@ func (c caller) basic() string {
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte("step:"+c.token))
 }
 
-// connect asks the world's proxy for a tunnel.
-func (w *world) connect(t testing.TB, c caller, target string) *answer {
+// connect sends a CONNECT to the fixture's proxy.
+func (w *fixture) connect(t testing.TB, c caller, target string) *rawResponse {
 	t.Helper()
-	return speak(t, w.proxy, connectTo(target, c.basic()))
+	return sendRaw(t, w.proxy, connectTo(target, c.basic()))
 }
 
 // tunnel asks for one that has to be granted.
-func (w *world) tunnel(t testing.TB, c caller, target string) *answer {
+func (w *fixture) tunnel(t testing.TB, c caller, target string) *rawResponse {
 	t.Helper()
 	a := w.connect(t, c, target)
 	if a.StatusCode != http.StatusOK {
@@ -112,7 +112,7 @@ func (w *world) tunnel(t testing.TB, c caller, target string) *answer {
 var uuidv7 = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
 
 // refused checks everything that a refusal has to report, and returns its decision id.
-func (a *answer) refused(t testing.TB, status int, reason string) string {
+func (a *rawResponse) refused(t testing.TB, status int, reason string) string {
 	t.Helper()
 	if a.StatusCode != status || a.Header.Get("Sallyport-Reason") != reason {
 		t.Fatalf("answered %q with reason %q, want %d %s\n%s", a.line, a.Header.Get("Sallyport-Reason"), status, reason, a.body)
@@ -157,7 +157,7 @@ type visit struct {
 }
 
 // curl runs curl through the proxy, which is an URL with a credential.
-func (w *world) curl(t testing.TB, proxy string, args ...string) visit {
+func (w *fixture) curl(t testing.TB, proxy string, args ...string) visit {
 	t.Helper()
 	body := filepath.Join(t.TempDir(), "body")
 	all := append([]string{"--verbose", "--silent", "--show-error", "--max-time", "40", "--cacert", w.CAFile,

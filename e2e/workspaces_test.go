@@ -14,7 +14,7 @@ import (
 // audience and an API of its own. What is right for one is wrong for the other.
 func TestTwoWorkspaces(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	const audience, access = "https://egress.beta.example", "access-token-of-beta"
 	beta := w.Bitbucket.AddWorkspace("beta")
 	beta.SetAccessTokens(access)
@@ -23,7 +23,7 @@ func TestTwoWorkspaces(t *testing.T) {
 	if err := os.WriteFile(tokenFile, []byte(access+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w.keep(access)
+	w.addSecret(access)
 	w.rewrite(t, "policy:\n", fmt.Sprintf(`    - workspace: beta
       workspace_uuid: %q
       issuer: %s
@@ -61,7 +61,7 @@ policy:
 		var status int
 		var reason string
 		eventually(t, c.name+" can be judged", func() bool {
-			status, reason = w.asks(t, c.caller, to)
+			status, reason = w.request(t, c.caller, to)
 			return reason != "keys_unavailable"
 		})
 		if want := map[bool]int{true: 200, false: 407}[c.reason == ""]; status != want || reason != c.reason {
@@ -90,7 +90,7 @@ policy:
 	defer gone.Clear()
 	beta.RotateKey(true)
 	eventually(t, "their new key is asked for", func() bool {
-		_, reason := w.asks(t, of(site, theirs), to)
+		_, reason := w.request(t, of(site, theirs), to)
 		return reason == "keys_unavailable"
 	})
 	w.expect(t, of(w.Payments, ours), to, 200, "")

@@ -125,9 +125,9 @@ func TestBackground(t *testing.T) {
 	})
 }
 
-// TestIssuerAway walks through an outage: known keys serve up to their maximum
+// TestIssuerUnavailable walks through an outage: known keys serve up to their maximum
 // age, unknown ones are "unavailable" and not "unknown", then all is well again.
-func TestIssuerAway(t *testing.T) {
+func TestIssuerUnavailable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := build(t, nil)
 		ctx, cancel := context.WithCancel(t.Context())

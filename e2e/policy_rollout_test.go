@@ -13,9 +13,9 @@ import (
 	"github.com/sallyport/sallyport/internal/bitbuckettest"
 )
 
-// TestPolicyCoverage: every repository that was seen, has rules, or is listed, with
+// TestPolicyRollout: every repository that was seen, has rules, or is listed, with
 // what it did.
-func TestPolicyCoverage(t *testing.T) {
+func TestPolicyRollout(t *testing.T) {
 	t.Parallel()
 	old := tree(t, oldTree)
 	s := newSeeded(t, old)
@@ -36,7 +36,7 @@ func TestPolicyCoverage(t *testing.T) {
 	if err := os.WriteFile(list, []byte("# all of acme\nacme/payments\n\nacme/silent\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	said := s.run(0, "rollout", old, "--repositories", list)
+	output := s.run(0, "rollout", old, "--repositories", list)
 	for _, row := range []string{
 		`(?m)^acme/website +20\S+Z +report +2 +0 +1$`,
 		`(?m)^acme/payments +20\S+Z +enforce +0 +3 +4  own$`,
@@ -45,8 +45,8 @@ func TestPolicyCoverage(t *testing.T) {
 		`(?m)^acme/asleep +never +- +0 +0 +0$`,
 		`(?m)^5 repositories: 1 enforced, 1 with something that would be denied, 2 never seen$`,
 	} {
-		if !regexp.MustCompile(row).MatchString(said) {
-			t.Errorf("it does not say %s:\n%s", row, said)
+		if !regexp.MustCompile(row).MatchString(output) {
+			t.Errorf("it does not say %s:\n%s", row, output)
 		}
 	}
 	got := fromJSON[struct {
@@ -55,28 +55,28 @@ func TestPolicyCoverage(t *testing.T) {
 			Refused    int
 			WouldDeny  int `json:"would_deny"`
 		}
-	}](t, telling(t, 0, "policy", "rollout", "--export", s.exported(), "--format", "json"))
+	}](t, runCommand(t, 0, "policy", "rollout", "--export", s.exported(), "--format", "json"))
 	if len(got.Repositories) != 3 || got.Repositories[0].WouldDeny != 2 || got.Repositories[2].Repository != "acme/website" && got.Repositories[0].Repository != "acme/website" {
 		t.Errorf("%+v", got)
 	}
 	if err := os.WriteFile(list, []byte("acme/payments\nPayments\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	wants(t, s.run(2, "rollout", "--repositories", list), `repositories.txt:2: "Payments" is not the full name`)
-	wants(t, s.run(2, "rollout", old, old), "give one directory, or none")
+	checkContains(t, s.run(2, "rollout", "--repositories", list), `repositories.txt:2: "Payments" is not the full name`)
+	checkContains(t, s.run(2, "rollout", old, old), "give one directory, or none")
 }
 
-// TestPolicyCoverageAsksBitbucket: with the REST API in the configuration, what never
+// TestPolicyRolloutReadsBitbucket: with the REST API in the configuration, what never
 // went through the proxy shows too; and a list that breaks off is not a list.
-func TestPolicyCoverageAsksBitbucket(t *testing.T) {
+func TestPolicyRolloutReadsBitbucket(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	for i := range 150 {
 		w.Workspace.AddRepository(fmt.Sprintf("quiet-%03d", i), "PAY")
 	}
-	wants(t, w.tell(t, 0, "policy", "rollout", w.policy, "--without-bitbucket"), "1 repositories: 0 enforced, 0 with something that would be denied, 1 never seen")
-	said := w.tell(t, 0, "policy", "rollout", w.policy)
-	wants(t, said, "acme/payments   never", "acme/quiet-149  never", "153 repositories: 0 enforced, 0 with something that would be denied, 153 never seen")
+	checkContains(t, w.operatorCommand(t, 0, "policy", "rollout", w.policy, "--without-bitbucket"), "1 repositories: 0 enforced, 0 with something that would be denied, 1 never seen")
+	output := w.operatorCommand(t, 0, "policy", "rollout", w.policy)
+	checkContains(t, output, "acme/payments   never", "acme/quiet-149  never", "153 repositories: 0 enforced, 0 with something that would be denied, 153 never seen")
 
 	second := func(f bitbuckettest.Fault) bitbuckettest.Fault {
 		f.Match = func(r *http.Request) bool { return r.URL.Query().Has("page") }
@@ -84,11 +84,11 @@ func TestPolicyCoverageAsksBitbucket(t *testing.T) {
 	}
 	for _, f := range []bitbuckettest.Fault{bitbuckettest.RateLimited(0), bitbuckettest.Failing(503), bitbuckettest.Truncated(), bitbuckettest.Replaced(`{"values":[],"size":153}`)} {
 		fault := w.Bitbucket.Inject(bitbuckettest.RepositoryList, second(f))
-		said := w.tell(t, 1, "policy", "rollout", w.policy)
+		output := w.operatorCommand(t, 1, "policy", "rollout", w.policy)
 		fault.Clear()
-		wants(t, said, "list the repositories of workspace acme: page 2, after 100 repositories", "--without-bitbucket")
-		if strings.Contains(said, "never seen") {
-			t.Errorf("it tells a short list:\n%s", said)
+		checkContains(t, output, "list the repositories of workspace acme: page 2, after 100 repositories", "--without-bitbucket")
+		if strings.Contains(output, "never seen") {
+			t.Errorf("it tells a short list:\n%s", output)
 		}
 	}
 }

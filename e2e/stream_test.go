@@ -26,15 +26,15 @@ import (
 	auditwriter "github.com/sallyport/sallyport/audit/postgres/writer"
 )
 
-// logOf is a log on a database, written and sealed by this process.
-type logOf struct {
+// testLog is a log on a database, written and sealed by this process.
+type testLog struct {
 	*auditwriter.Log
 	*database
 	auditor string // a file with the auditor's connection string
 	sealer  *auditsealer.Sealer
 }
 
-func openLog(t testing.TB, d *database) *logOf {
+func openLog(t testing.TB, d *database) *testLog {
 	t.Helper()
 	writer := withUser(d.admin, "sallyport_writer", "x")
 	l, err := auditwriter.Open(t.Context(), auditwriter.Config{URL: writer, Version: "test", Deadline: patience})
@@ -68,10 +68,10 @@ func openLog(t testing.TB, d *database) *logOf {
 	if err := os.WriteFile(file, []byte(withUser(d.admin, "sallyport_auditor", "x")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return &logOf{l, d, file, s}
+	return &testLog{l, d, file, s}
 }
 
-func asked(n int) *audit.Event {
+func deniedEvent(n int) *audit.Event {
 	return &audit.Event{
 		Time: time.Now(), Kind: audit.KindDecision, DecisionID: fmt.Sprintf("01a1fdf4-c192-7cf7-900b-%012x", n), Action: "connect",
 		Host: fmt.Sprintf("h%d.partner.example", n), Port: 443, Verdict: "deny", Mode: "enforce", Reason: "no_rule_matched", Repository: "acme/payments",
@@ -80,13 +80,13 @@ func asked(n int) *audit.Event {
 }
 
 // load records, so many at once, until stop is called.
-func (l *logOf) load(t testing.TB, lanes int) (stop func()) {
+func (l *testLog) load(t testing.TB, lanes int) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	for lane := range lanes {
 		running.Go(func() {
 			for n := lane; ctx.Err() == nil; n += lanes {
-				if err := l.Record(t.Context(), asked(n)); err != nil {
+				if err := l.Record(t.Context(), deniedEvent(n)); err != nil {
 					t.Errorf("record: %v", err)
 					return
 				}
@@ -97,12 +97,12 @@ func (l *logOf) load(t testing.TB, lanes int) (stop func()) {
 }
 
 // command is the program on this log.
-func (l *logOf) command(t testing.TB, args ...string) *exec.Cmd {
+func (l *testLog) command(t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
 	return exec.CommandContext(t.Context(), sallyport(t), append(append([]string{"audit"}, args...), "--database-url-file", l.auditor)...)
 }
 
-func (l *logOf) connect(t testing.TB) *pgx.Conn {
+func (l *testLog) connect(t testing.TB) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), l.admin)
 	if err != nil {
@@ -112,7 +112,7 @@ func (l *logOf) connect(t testing.TB) *pgx.Conn {
 	return conn
 }
 
-func (l *logOf) ask(t testing.TB, conn *pgx.Conn, sql string) int64 {
+func (l *testLog) queryInt(t testing.TB, conn *pgx.Conn, sql string) int64 {
 	t.Helper()
 	var n int64
 	if err := conn.QueryRow(t.Context(), sql).Scan(&n); err != nil {
@@ -142,28 +142,28 @@ func followed(t testing.TB, paths ...string) (leaves []int64, records map[int64]
 			if errors.Is(err, io.EOF) {
 				break
 			}
-			var said struct {
+			var output struct {
 				Leaf   *int64
 				Record json.RawMessage
 			}
-			if err := json.Unmarshal([]byte(line), &said); err != nil || said.Leaf == nil || said.Record == nil {
+			if err := json.Unmarshal([]byte(line), &output); err != nil || output.Leaf == nil || output.Record == nil {
 				t.Fatalf("%s has the line %.200q: %v", path, line, err)
 			}
-			if before, again := records[*said.Leaf]; again && before != string(said.Record) {
-				t.Errorf("leaf %d came twice and was two different records", *said.Leaf)
+			if before, again := records[*output.Leaf]; again && before != string(output.Record) {
+				t.Errorf("leaf %d came twice and was two different records", *output.Leaf)
 			}
-			records[*said.Leaf] = string(said.Record)
-			leaves = append(leaves, *said.Leaf)
+			records[*output.Leaf] = string(output.Record)
+			leaves = append(leaves, *output.Leaf)
 		}
 		_ = file.Close()
 	}
 	return leaves, records
 }
 
-// TestFollowKilled: a follower that is killed at any moment, again and again, under
+// TestStreamKilled: a follower that is killed at any moment, again and again, under
 // load and while its file is moved away, hands every leaf on, in order apart from
 // what it repeats after a start.
-func TestFollowKilled(t *testing.T) {
+func TestStreamKilled(t *testing.T) {
 	t.Parallel()
 	l := openLog(t, newDatabase(t))
 	stop := l.load(t, 3)
@@ -210,12 +210,12 @@ func TestFollowKilled(t *testing.T) {
 	}
 	stop()
 	conn := l.connect(t)
-	eventually(t, "all is sealed", func() bool { return l.ask(t, conn, unsealedSQL) == 0 })
-	if said, err := l.command(t, append(args, "--once")...).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, said)
+	eventually(t, "all is sealed", func() bool { return l.queryInt(t, conn, unsealedSQL) == 0 })
+	if output, err := l.command(t, append(args, "--once")...).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, output)
 	}
 	leaves, records := followed(t, append(files, out)...)
-	total := l.ask(t, conn, leavesSQL)
+	total := l.queryInt(t, conn, leavesSQL)
 	again := 0
 	for i, leaf := range leaves {
 		before := int64(-1)
@@ -253,9 +253,9 @@ func TestFollowKilled(t *testing.T) {
 	t.Logf("%d leaves, %d lines, %d times back", total, len(leaves), again)
 }
 
-// TestFollowStopped: a follower that stands still holds nothing in the database:
+// TestStreamStopped: a follower that stands still holds nothing in the database:
 // writers continue, and so does who takes a table away.
-func TestFollowStopped(t *testing.T) {
+func TestStreamStopped(t *testing.T) {
 	t.Parallel()
 	l := openLog(t, newDatabase(t))
 	stop := l.load(t, 3)
@@ -273,9 +273,9 @@ func TestFollowStopped(t *testing.T) {
 	const held = `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'sallyport follow' AND (state <> 'idle' OR backend_xmin IS NOT NULL)`
 	free := func(when string) {
 		t.Helper()
-		eventually(t, when+": the database holds nothing for it", func() bool { return l.ask(t, conn, held) == 0 })
-		before := l.ask(t, conn, `SELECT count(*) FROM audit.events`)
-		eventually(t, when+": writers go on", func() bool { return l.ask(t, conn, `SELECT count(*) FROM audit.events`) > before+100 })
+		eventually(t, when+": the database holds nothing for it", func() bool { return l.queryInt(t, conn, held) == 0 })
+		before := l.queryInt(t, conn, `SELECT count(*) FROM audit.events`)
+		eventually(t, when+": writers go on", func() bool { return l.queryInt(t, conn, `SELECT count(*) FROM audit.events`) > before+100 })
 		// One transaction per table: a sealer that holds one table and waits for the
 		// other would deadlock with a transaction that locks both.
 		for _, table := range []string{"audit.events", "audit.leaves"} {
@@ -284,7 +284,7 @@ func TestFollowStopped(t *testing.T) {
 				_, _ = conn.Exec(t.Context(), `ROLLBACK`)
 			}
 		}
-		if n := l.ask(t, conn, held); n != 0 {
+		if n := l.queryInt(t, conn, held); n != 0 {
 			t.Errorf("%s: it holds something again", when)
 		}
 	}
@@ -302,24 +302,24 @@ func TestFollowStopped(t *testing.T) {
 	_ = f.Wait()
 }
 
-// TestFollowTrouble: a full disk, a log that is not the one that was followed, and
+// TestStreamFaults: a full disk, a log that is not the one that was followed, and
 // two at once end with what is wrong; and it continues from where it was.
-func TestFollowTrouble(t *testing.T) {
+func TestStreamFaults(t *testing.T) {
 	t.Parallel()
 	l := openLog(t, newDatabase(t))
 	for n := range 50 {
-		if err := l.Record(t.Context(), asked(n)); err != nil {
+		if err := l.Record(t.Context(), deniedEvent(n)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	conn := l.connect(t)
-	eventually(t, "all is sealed", func() bool { return l.ask(t, conn, unsealedSQL) == 0 })
-	total := l.ask(t, conn, leavesSQL)
+	eventually(t, "all is sealed", func() bool { return l.queryInt(t, conn, unsealedSQL) == 0 })
+	total := l.queryInt(t, conn, leavesSQL)
 	directory := t.TempDir()
 	out, position := filepath.Join(directory, "events.jsonl"), filepath.Join(directory, "position")
 	run := func(code int, args ...string) string {
 		t.Helper()
-		said, err := l.command(t, append([]string{"stream", "--once", "--position", position}, args...)...).CombinedOutput()
+		output, err := l.command(t, append([]string{"stream", "--once", "--position", position}, args...)...).CombinedOutput()
 		got := 0
 		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 			got = exit.ExitCode()
@@ -327,13 +327,13 @@ func TestFollowTrouble(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got != code {
-			t.Errorf("%q ends with %d, want %d: %s", args, got, code, said)
+			t.Errorf("%q ends with %d, want %d: %s", args, got, code, output)
 		}
-		return string(said)
+		return string(output)
 	}
 	if _, err := os.Stat("/dev/full"); err == nil {
-		if said := run(1, "--out", "/dev/full"); !strings.Contains(said, "no space left on device; it continues at leaf 0 after a restart") {
-			t.Errorf("a full disk: %s", said)
+		if output := run(1, "--out", "/dev/full"); !strings.Contains(output, "no space left on device; it continues at leaf 0 after a restart") {
+			t.Errorf("a full disk: %s", output)
 		}
 	}
 	run(0, "--out", out)
@@ -349,23 +349,23 @@ func TestFollowTrouble(t *testing.T) {
 		if err := os.WriteFile(position, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if said := run(1, "--out", out); !strings.Contains(said, want) {
-			t.Errorf("%s: %s", text, said)
+		if output := run(1, "--out", out); !strings.Contains(output, want) {
+			t.Errorf("%s: %s", text, output)
 		}
 	}
 	_ = os.Remove(position)
 	f := l.command(t, "stream", "--position", position, "--out", out)
-	var told bytes.Buffer
-	f.Stderr = &told
+	var stderr bytes.Buffer
+	f.Stderr = &stderr
 	if err := f.Start(); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "it has its place", func() bool { _, err := os.Stat(position); return err == nil })
-	if said := run(1, "--out", out); !strings.Contains(said, "another process follows") {
-		t.Errorf("two at once: %s", said)
+	if output := run(1, "--out", out); !strings.Contains(output, "another process follows") {
+		t.Errorf("two at once: %s", output)
 	}
 	_ = f.Process.Signal(syscall.SIGTERM)
 	if err := f.Wait(); err != nil {
-		t.Errorf("ended by an operator: %v: %s", err, told.String())
+		t.Errorf("ended by an operator: %v: %s", err, stderr.String())
 	}
 }

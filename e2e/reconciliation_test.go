@@ -12,11 +12,11 @@ import (
 // What the API is asked in all is bounded too, so that too often would be late.
 const reconcileOften = "  reconciliation: {interval: 2s, grace_period: 0s, requests_per_hour: 10000}\n"
 
-// TestDeploymentThatWentAround: of three deployments one bypasses the proxy, and the
+// TestUnobservedDeployment: of three deployments one bypasses the proxy, and the
 // view, the command, the event and the metric show exactly that one.
-func TestDeploymentThatWentAround(t *testing.T) {
+func TestUnobservedDeployment(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{audit: reconcileOften})
+	w := newFixture(t, options{audit: reconcileOften})
 	key := filepath.Join(t.TempDir(), "key")
 	newKeyFile(t, key)
 	w.seals(t, fmt.Sprintf("  signing_key_file: %q\n  checkpoints: {interval: 200ms}\n", key))
@@ -83,7 +83,7 @@ func TestDeploymentThatWentAround(t *testing.T) {
 	pack := func(status int) map[string]string {
 		t.Helper()
 		dir := filepath.Join(t.TempDir(), "pack")
-		w.tell(t, status, "audit", "evidence", "--since", from.Format(time.RFC3339Nano), "--until", to.Format(time.RFC3339Nano), "--out", dir, "--unanchored")
+		w.operatorCommand(t, status, "audit", "evidence", "--since", from.Format(time.RFC3339Nano), "--until", to.Format(time.RFC3339Nano), "--out", dir, "--unanchored")
 		return contents(t, dir)
 	}
 	eventually(t, "what was found is sealed", func() bool {

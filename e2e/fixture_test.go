@@ -23,9 +23,9 @@ import (
 	"github.com/sallyport/sallyport/internal/testenv"
 )
 
-// world is a server with all that is around it: Bitbucket, targets, names, a
-// policy of its own and a database.
-type world struct {
+// fixture is a server with its environment: Bitbucket, targets, names, a policy and a
+// database of its own.
+type fixture struct {
 	*testenv.Env
 	*server
 	t testing.TB
@@ -41,10 +41,10 @@ type world struct {
 	Tools    *bitbuckettest.Repository
 
 	mu      sync.Mutex
-	secrets []string // what must be found nowhere
+	secrets []string // no file and no log of the server may contain them
 }
 
-// options are the settings of a world.
+// options are the settings of a fixture.
 type options struct {
 	program  string // empty: the real one
 	env      []string
@@ -58,10 +58,10 @@ type options struct {
 	extra    string    // more of the top level; without self_test there are no probes
 }
 
-// newWorld makes everything but the server's process.
-func newWorld(t testing.TB, o options) *world {
+// newFixture makes everything except the server's process.
+func newFixture(t testing.TB, o options) *fixture {
 	t.Helper()
-	w := &world{t: t, program: o.program, env: o.env, database: o.database, policy: filepath.Join(t.TempDir(), "policy")}
+	w := &fixture{t: t, program: o.program, env: o.env, database: o.database, policy: filepath.Join(t.TempDir(), "policy")}
 	if w.program == "" {
 		w.program = sallyport(t)
 	}
@@ -85,7 +85,7 @@ func newWorld(t testing.TB, o options) *world {
 }
 
 // configure writes the configuration, with ports that are free.
-func (w *world) configure(o options) {
+func (w *fixture) configure(o options) {
 	w.t.Helper()
 	w.proxy = freeAddress(w.t)
 	so := testenv.ServerOptions{
@@ -135,7 +135,7 @@ func init() { nextPort.Store(rand.Int64N(12000)) }
 
 // start runs the server and returns when it is ready. At the end of the test,
 // nothing that it wrote may hold a secret.
-func (w *world) start() {
+func (w *fixture) start() {
 	w.t.Helper()
 	w.t.Cleanup(func() { w.searchSecrets() }) // after launch's own, which ends it
 	w.server = launch(w.t, w.program, w.config, w.admin, w.env...)
@@ -143,14 +143,14 @@ func (w *world) start() {
 }
 
 // restart starts the server again, after it has ended.
-func (w *world) restart() {
+func (w *fixture) restart() {
 	w.t.Helper()
 	w.server = launch(w.t, w.program, w.config, w.admin, w.env...)
 	w.ready()
 }
 
 // stop ends the server as an operator would.
-func (w *world) stop() {
+func (w *fixture) stop() {
 	w.t.Helper()
 	w.signal(syscall.SIGTERM)
 	w.await(0)
@@ -164,25 +164,25 @@ type caller struct {
 
 // caller makes a step of its own, so that its rows and lines can be distinguished
 // from those of all others.
-func (w *world) caller(repository *bitbuckettest.Repository, environment *bitbuckettest.Environment, branch string) caller {
+func (w *fixture) caller(repository *bitbuckettest.Repository, environment *bitbuckettest.Environment, branch string) caller {
 	return w.callerWith(repository, environment, branch, bitbuckettest.TokenOptions{Audiences: []string{testenv.Audience}})
 }
 
 // production is a step of acme/payments that deploys to production.
-func (w *world) production() caller { return w.caller(w.Payments, w.Production, "main") }
+func (w *fixture) production() caller { return w.caller(w.Payments, w.Production, "main") }
 
 // anybody is a step of acme/payments that deploys nothing.
-func (w *world) anybody() caller { return w.caller(w.Payments, nil, "main") }
+func (w *fixture) anybody() caller { return w.caller(w.Payments, nil, "main") }
 
-func (w *world) callerWith(repository *bitbuckettest.Repository, environment *bitbuckettest.Environment, branch string, o bitbuckettest.TokenOptions) caller {
+func (w *fixture) callerWith(repository *bitbuckettest.Repository, environment *bitbuckettest.Environment, branch string, o bitbuckettest.TokenOptions) caller {
 	step := repository.Run(branch).Step(environment)
 	c := caller{step, step.Token(o)}
-	w.keep(c.token)
+	w.addSecret(c.token)
 	return c
 }
 
-// keep notes a secret that must be found nowhere.
-func (w *world) keep(secret string) {
+// addSecret adds a secret that no file and no log of the server may contain.
+func (w *fixture) addSecret(secret string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.secrets = append(w.secrets, secret)
@@ -192,17 +192,17 @@ func (w *world) keep(secret string) {
 func (c caller) proxyURL(proxy string) string { return "http://step:" + c.token + "@" + proxy }
 
 // https is a URL of the upstream.
-func (w *world) https(host, path string) string {
+func (w *fixture) https(host, path string) string {
 	return fmt.Sprintf("https://%s:%d%s", host, w.HTTPSPort, path)
 }
 
 // http is a URL of the upstream without TLS.
-func (w *world) http(host, path string) string {
+func (w *fixture) http(host, path string) string {
 	return fmt.Sprintf("http://%s:%d%s", host, w.HTTPPort, path)
 }
 
 // authority trusts the upstream's and the TLS listener's certificates.
-func (w *world) authority(t testing.TB) *tls.Config {
+func (w *fixture) authority(t testing.TB) *tls.Config {
 	t.Helper()
 	pem, err := os.ReadFile(w.CAFile)
 	if err != nil {
@@ -214,7 +214,7 @@ func (w *world) authority(t testing.TB) *tls.Config {
 }
 
 // client is Go's own client of this step.
-func (w *world) client(t testing.TB, c caller) *http.Client {
+func (w *fixture) client(t testing.TB, c caller) *http.Client {
 	t.Helper()
 	proxy, err := url.Parse(c.proxyURL(w.proxy))
 	if err != nil {

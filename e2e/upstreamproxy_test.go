@@ -19,11 +19,11 @@ import (
 // upstreamProxy is a small, strict proxy for tunnels.
 type upstreamProxy struct {
 	*tap
-	mu       sync.Mutex
-	password string // "user:password"
-	refusal  string // an answer that it gives instead of any other
-	asked    []string
-	tls      *tls.Config // nil: in the clear
+	mu        sync.Mutex
+	password  string // "user:password"
+	refusal   string // an answer that it gives instead of any other
+	requested []string
+	tls       *tls.Config // nil: in the clear
 }
 
 func newUpstreamProxy(t testing.TB, password string) *upstreamProxy {
@@ -42,8 +42,8 @@ func (p *upstreamProxy) set(password, refusal string) {
 func (p *upstreamProxy) authorities() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	asked := p.asked
-	p.asked = nil
+	asked := p.requested
+	p.requested = nil
 	return asked
 }
 
@@ -58,7 +58,7 @@ func (p *upstreamProxy) serve(c net.Conn) {
 	}
 	p.mu.Lock()
 	want, refusal := "Basic "+base64.StdEncoding.EncodeToString([]byte(p.password)), p.refusal
-	p.asked = append(p.asked, r.RequestURI)
+	p.requested = append(p.requested, r.RequestURI)
 	p.mu.Unlock()
 	switch {
 	case refusal != "":
@@ -93,12 +93,12 @@ func TestUpstreamProxy(t *testing.T) {
 		t.Fatal(err)
 	}
 	url := "http://" + net.JoinHostPort(p.host, p.port)
-	w := newWorld(t, options{egress: fmt.Sprintf(`  upstream_proxies:
+	w := newFixture(t, options{egress: fmt.Sprintf(`  upstream_proxies:
     - {proxy: %q, hosts: [raw.partner.example], dns: upstream, credential_file: %q}
     - {proxy: %q, hosts: ["*.partner.example"], except: [files.partner.example], credential_file: %q}
 `, url, credential, url, credential)})
-	w.keep("hush-hush-one")
-	w.keep("hush-hush-two")
+	w.addSecret("hush-hush-one")
+	w.addSecret("hush-hush-two")
 	w.start()
 
 	t.Run("CONNECT", func(t *testing.T) {
@@ -134,7 +134,7 @@ func TestUpstreamProxy(t *testing.T) {
 	t.Run("name resolved upstream", func(t *testing.T) {
 		target, c, before := echo(t), w.anybody(), w.Asked("raw.partner.example")
 		a := w.tunnel(t, c, "raw.partner.example:"+target.port)
-		a.say(t, "hello")
+		a.echoes(t, "hello")
 		_ = a.conn.Close()
 		if got := p.authorities(); !slices.Equal(got, []string{"raw.partner.example:" + target.port}) || w.Asked("raw.partner.example") != before {
 			t.Errorf("the upstream was asked for %q", got)
@@ -171,10 +171,10 @@ func TestUpstreamProxy(t *testing.T) {
 				},
 			} {
 				c := w.production()
-				a := speak(t, w.proxy, head(c))
+				a := sendRaw(t, w.proxy, head(c))
 				id := a.refused(t, test.status, test.reason)
-				if said := fmt.Sprint(a.body, a.Header); strings.Contains(said, "10.9.8.7") || strings.Contains(said, p.host) {
-					t.Errorf("the client is told %s", said)
+				if output := fmt.Sprint(a.body, a.Header); strings.Contains(output, "10.9.8.7") || strings.Contains(output, p.host) {
+					t.Errorf("the client is told %s", output)
 				}
 				check(t, "decision", w.decision(t, c), fields{"decision_id": id, "verdict": "allow", "close_reason": test.reason, "upstream_proxy": url})
 			}
@@ -196,7 +196,7 @@ func TestUpstreamProxy(t *testing.T) {
 // own authority, tunnels, requests and WebSockets go as they do directly.
 func TestUpstreamProxyTLS(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{})
+	w := newFixture(t, options{})
 	certificate, key, err := w.WriteCertificate(t.TempDir(), "127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
@@ -225,8 +225,8 @@ func TestUpstreamProxyTLS(t *testing.T) {
 	}
 	chat, talker := websocketTap(t), w.anybody()
 	a := w.webSocket(t, talker, "raw.partner.example:"+chat.port)
-	a.say(t, "hello")
-	a.say(t, "again")
+	a.echoes(t, "hello")
+	a.echoes(t, "again")
 	_ = a.conn.Close()
 	row := w.decision(t, talker)
 	w.both(t, row, fields{"verdict": "allow", "upstream_proxy": url, "upstream_status": 101})
@@ -240,9 +240,9 @@ func TestUpstreamProxyTLS(t *testing.T) {
 	}
 }
 
-// TestUpstreamProxyBites: without the rule that no target names an upstream proxy,
+// TestUpstreamProxyControlsAreNeeded: without the rule that no target names an upstream proxy,
 // a step reaches it under a name that leads there.
-func TestUpstreamProxyBites(t *testing.T) {
+func TestUpstreamProxyControlsAreNeeded(t *testing.T) {
 	t.Parallel()
 	for _, taken := range []bool{false, true} {
 		t.Run(fmt.Sprintf("taken=%t", taken), func(t *testing.T) {
@@ -252,7 +252,7 @@ func TestUpstreamProxyBites(t *testing.T) {
 			if taken {
 				o.env = []string{"SALLYPORT_WITHOUT=upstream"}
 			}
-			w := newWorld(t, o)
+			w := newFixture(t, o)
 			w.start()
 			a := w.connect(t, w.anybody(), "raw.partner.example:"+p.port)
 			if reached := a.StatusCode == http.StatusOK; reached != taken {

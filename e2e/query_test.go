@@ -20,9 +20,9 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-// Runs the program on a log, checks its exit status, and returns its standard output
+// run runs the program on a log, checks its exit status, and returns its standard output
 // and standard error.
-func (l *logOf) said(t testing.TB, code int, args ...string) (out, told string) {
+func (l *testLog) run(t testing.TB, code int, args ...string) (out, stderr string) {
 	t.Helper()
 	cmd := l.command(t, args...)
 	var o, e bytes.Buffer
@@ -39,9 +39,9 @@ func (l *logOf) said(t testing.TB, code int, args ...string) (out, told string) 
 func TestQuery(t *testing.T) {
 	t.Parallel()
 	l := openLog(t, newDatabase(t))
-	hostile := asked(0)
+	hostile := deniedEvent(0)
 	hostile.Host, hostile.Branch, hostile.Path = "=cmd.evil.example", "\x1b]0;owned\x07\u202e", `a";=1+1`
-	for n, e := range []*audit.Event{hostile, asked(1), asked(2), asked(3)} {
+	for n, e := range []*audit.Event{hostile, deniedEvent(1), deniedEvent(2), deniedEvent(3)} {
 		if e.Verdict = "deny"; n == 3 {
 			e.Verdict, e.Reason = "allow", "policy_allowed"
 		}
@@ -50,9 +50,9 @@ func TestQuery(t *testing.T) {
 		}
 	}
 	filters := []string{"query", "--verdict", "deny", "--kind", "decision", "--order", "oldest"}
-	table, _ := l.said(t, 0, filters...)
-	asJSON, _ := l.said(t, 0, append(filters, "--format", "json")...)
-	asCSV, _ := l.said(t, 0, append(filters, "--format", "csv")...)
+	table, _ := l.run(t, 0, filters...)
+	asJSON, _ := l.run(t, 0, append(filters, "--format", "json")...)
+	asCSV, _ := l.run(t, 0, append(filters, "--format", "csv")...)
 	for name, out := range map[string]string{"table": table, "json": asJSON, "csv": asCSV} {
 		if strings.Count(out, "partner.example") != 2 || strings.Count(out, "evil.example") != 1 || strings.ContainsAny(out, "\x1b\x07\u202e") {
 			t.Errorf("%s: %q", name, out)
@@ -78,46 +78,46 @@ func TestQuery(t *testing.T) {
 	if cell["host"] != "'"+hostile.Host || audit.Uncell(cell["path"]) != hostile.Path || strings.HasPrefix(cell["path"], "=") || cell["status"] != "" {
 		t.Errorf("%q", cell)
 	}
-	if out, told := l.said(t, 0, "query", "--host", "*.nowhere.example"); out != "" || !strings.HasPrefix(told, "nothing matches from ") {
-		t.Errorf("%q %q", out, told)
+	if out, stderr := l.run(t, 0, "query", "--host", "*.nowhere.example"); out != "" || !strings.HasPrefix(stderr, "nothing matches from ") {
+		t.Errorf("%q %q", out, stderr)
 	}
-	if _, told := l.said(t, 2, "query", "--decision-reason", "no_rule_match"); !strings.Contains(told, "did you mean no_rule_matched?") {
-		t.Error(told)
+	if _, stderr := l.run(t, 2, "query", "--decision-reason", "no_rule_match"); !strings.Contains(stderr, "did you mean no_rule_matched?") {
+		t.Error(stderr)
 	}
 	l.testExport(t, filters, asCSV)
 	l.testInterrupted(t)
 	// Its reader goes away: it ends as any program does.
 	shell := exec.CommandContext(t.Context(), "sh", "-c", `{ "$0" audit tail --since 1h --interval 10ms --database-url-file "$1"; echo $? >&2; } | head -n 1`, sallyport(t), l.auditor)
-	var told bytes.Buffer
-	shell.Stderr = &told
+	var stderr bytes.Buffer
+	shell.Stderr = &stderr
 	stop := l.load(t, 1)
 	out, err := shell.Output()
 	stop()
-	if err != nil || strings.Count(string(out), "\n") != 1 || told.String() != "141\n" {
-		t.Errorf("a reader that goes away: %q, %q: %v", out, told.String(), err)
+	if err != nil || strings.Count(string(out), "\n") != 1 || stderr.String() != "141\n" {
+		t.Errorf("a reader that goes away: %q, %q: %v", out, stderr.String(), err)
 	}
 }
 
-func (l *logOf) testExport(t *testing.T, filters []string, want string) {
+func (l *testLog) testExport(t *testing.T, filters []string, want string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "denials.csv")
-	_, told := l.said(t, 0, append(filters, "--format", "csv", "--out", path)...)
+	_, stderr := l.run(t, 0, append(filters, "--format", "csv", "--out", path)...)
 	text, err := os.ReadFile(path)
 	if err != nil || string(text) != want {
 		t.Errorf("the file has %q: %v", text, err)
 	}
 	digest := fmt.Sprintf("%x", sha256.Sum256(text))
-	if !strings.Contains(told, ": 3 rows from ") || !strings.Contains(told, digest) {
-		t.Errorf("it says %q", told)
+	if !strings.Contains(stderr, ": 3 rows from ") || !strings.Contains(stderr, digest) {
+		t.Errorf("it says %q", stderr)
 	}
-	exports, _ := l.said(t, 0, "query", "--kind", "export", "--columns", "attributes", "--format", "json")
+	exports, _ := l.run(t, 0, "query", "--kind", "export", "--columns", "attributes", "--format", "json")
 	for _, want := range []string{`"what":"audit query"`, `"login":"sallyport_auditor"`, `"rows":"3"`, `"digest":"sha256:` + digest, `\"verdict\":[\"deny\"]`, `\"since\":\"20`} {
 		if !strings.Contains(exports, want) {
 			t.Errorf("the record does not say %s: %s", want, exports)
 		}
 	}
-	if _, told := l.said(t, 2, append(filters, "--out", path)...); !strings.Contains(told, "is not written over") {
-		t.Errorf("a file that is there: %s", told)
+	if _, stderr := l.run(t, 2, append(filters, "--out", path)...); !strings.Contains(stderr, "is not written over") {
+		t.Errorf("a file that is there: %s", stderr)
 	}
 	// What cannot be recorded is not handed out.
 	conn := l.connect(t)
@@ -125,8 +125,8 @@ func (l *logOf) testExport(t *testing.T, filters []string, want string) {
 		t.Fatal(err)
 	}
 	secret := filepath.Join(filepath.Dir(path), "secret.csv")
-	if _, told := l.said(t, 1, append(filters, "--out", secret)...); !strings.Contains(told, "secret.csv was not written") {
-		t.Errorf("an export that is not recorded: %s", told)
+	if _, stderr := l.run(t, 1, append(filters, "--out", secret)...); !strings.Contains(stderr, "secret.csv was not written") {
+		t.Errorf("an export that is not recorded: %s", stderr)
 	}
 	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(path), "*")); len(left) != 1 {
 		t.Errorf("there are %v", left)
@@ -137,7 +137,7 @@ func (l *logOf) testExport(t *testing.T, filters []string, want string) {
 }
 
 // testInterrupted ends a question that the database cannot answer yet.
-func (l *logOf) testInterrupted(t *testing.T) {
+func (l *testLog) testInterrupted(t *testing.T) {
 	t.Helper()
 	lock, err := l.connect(t).Begin(t.Context())
 	if err != nil {
@@ -147,20 +147,20 @@ func (l *logOf) testInterrupted(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd := l.command(t, "query")
-	var told bytes.Buffer
-	cmd.Stderr = &told
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	conn := l.connect(t)
 	const waiting = `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'sallyport audit' AND wait_event_type = 'Lock'`
-	eventually(t, "it waits", func() bool { return l.ask(t, conn, waiting) == 1 })
+	eventually(t, "it waits", func() bool { return l.queryInt(t, conn, waiting) == 1 })
 	_ = cmd.Process.Signal(os.Interrupt)
 	err = cmd.Wait()
-	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 1 || !strings.Contains(told.String(), "interrupted after 0 rows") {
-		t.Errorf("interrupted: %v: %s", err, told.String())
+	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 1 || !strings.Contains(stderr.String(), "interrupted after 0 rows") {
+		t.Errorf("interrupted: %v: %s", err, stderr.String())
 	}
-	eventually(t, "the database has stopped too", func() bool { return l.ask(t, conn, waiting) == 0 })
+	eventually(t, "the database has stopped too", func() bool { return l.queryInt(t, conn, waiting) == 0 })
 	if err := lock.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func TestTail(t *testing.T) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
-		if err := l.Record(ctx, asked(n)); err != nil {
+		if err := l.Record(ctx, deniedEvent(n)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -188,14 +188,14 @@ func TestTail(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	told, err := cmd.StderrPipe()
+	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	out, messages := bufio.NewReader(pipe), bufio.NewReader(told)
+	out, messages := bufio.NewReader(pipe), bufio.NewReader(stderr)
 	expect := func(n int) {
 		t.Helper()
 		line, err := out.ReadString('\n')
@@ -215,7 +215,7 @@ func TestTail(t *testing.T) {
 	eventually(t, "the log is back", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
-		return l.Record(ctx, asked(6)) == nil
+		return l.Record(ctx, deniedEvent(6)) == nil
 	})
 	if line, err := messages.ReadString('\n'); err != nil || line != "the database is back\n" {
 		t.Fatalf("it says %q: %v", line, err)

@@ -2,8 +2,8 @@ package e2e
 
 import "strings"
 
-// answerRows are targets that answer in bad faith.
-func (s *space) answerRows() []*row {
+// responseRows are hostile responses of targets.
+func (s *space) responseRows() []*row {
 	var rows []*row
 	for _, r := range []struct {
 		name, source, answers string
@@ -23,12 +23,12 @@ func (s *space) answerRows() []*row {
 		{"interim answers without end", "RFC 9110 section 15.2", strings.Repeat("HTTP/1.1 103 Early Hints\r\nLink: "+strings.Repeat("a", 500)+"\r\n\r\n", 300), nil},
 		{"a status of two digits", "RFC 9112 section 4", "HTTP/1.1 99 Low\r\nContent-Length: 0\r\n\r\n", nil},
 	} {
-		rows = append(rows, &row{name: "answer: " + r.name, source: r.source, controls: r.controls, send: get, answers: r.answers,
-			status: 502, reason: "response_invalid", dials: []string{"{public}:{http}"}, arrives: once})
+		rows = append(rows, &row{name: "answer: " + r.name, source: r.source, controls: r.controls, send: get, response: r.answers,
+			status: 502, reason: "response_invalid", dials: []string{"{public}:{http}"}, checkSent: once})
 	}
 	heard := func(name, source, answers string, hears func(string) string, controls ...string) *row {
-		return &row{name: "answer: " + name, source: source, controls: controls, send: get, answers: answers,
-			status: 200, dials: []string{"{public}:{http}"}, arrives: once, hears: hears}
+		return &row{name: "answer: " + name, source: source, controls: controls, send: get, response: answers,
+			status: 200, dials: []string{"{public}:{http}"}, checkSent: once, checkRaw: hears}
 	}
 	return append(rows,
 		heard("fields in the proxy's name", "RFC 9209 section 2", "HTTP/1.1 200 OK\r\nSallyport-Decision: 1\r\nProxy-Authenticate: Basic\r\nProxy-Status: sallyport; error=x\r\nContent-Length: 2\r\n\r\nok",
