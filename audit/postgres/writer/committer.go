@@ -124,6 +124,10 @@ func (l *Log) takeNext(g *group) bool {
 
 // dequeue gives a waiter's event its number. From here on it will be written.
 func (l *Log) dequeue(g *group, w *waiter) {
+	if w.companion != nil {
+		l.dequeueCompanion(g, w)
+		return
+	}
 	e := w.event
 	if w.state.CompareAndSwap(queued, taken) {
 		l.number(g, e, w)
@@ -133,6 +137,23 @@ func (l *Log) dequeue(g *group, w *waiter) {
 		refuse(e)
 	}
 	l.number(g, e, nil)
+}
+
+// dequeueCompanion numbers an event that has a companion. An event whose caller left is
+// dropped, and so is one during an outage: neither has a number yet.
+func (l *Log) dequeueCompanion(g *group, w *waiter) {
+	if !w.state.CompareAndSwap(queued, taken) {
+		return
+	}
+	o := l.currentOutage()
+	if o == nil || l.session != nil {
+		l.number(g, w.event, w)
+		return
+	}
+	if w.state.CompareAndSwap(taken, finished) {
+		l.stats.rejected.Add(1)
+		w.done <- o.error()
+	}
 }
 
 // commit makes the group durable, however long that takes, and answers those who

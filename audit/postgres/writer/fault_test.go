@@ -22,6 +22,8 @@ type faultProxy struct {
 	listener net.Listener
 	server   string // its socket
 	mode     atomic.Int32
+	at       atomic.Int32 // bytes of a message that cutBefore lets through; 0: half of them
+	skip     atomic.Int32 // messages that cutInAnswer lets through
 	cuts     atomic.Int32
 	wg       sync.WaitGroup
 }
@@ -30,6 +32,8 @@ const (
 	pass      = iota
 	cutBefore // half of the client's next message arrives, then nothing
 	cutAfter  // the server commits, and its answer is lost
+	// cutInAnswer loses a part of the answer.
+	cutInAnswer
 )
 
 // throughFaults returns a proxy, and the URL that goes through it.
@@ -77,7 +81,11 @@ func (p *faultProxy) requests(from, to net.Conn) {
 	for {
 		n, err := from.Read(buffer)
 		if p.fire(cutBefore) {
-			_, _ = to.Write(buffer[:n/2])
+			part := n / 2
+			if at := int(p.at.Load()); at > 0 {
+				part = min(at, n)
+			}
+			_, _ = to.Write(buffer[:part])
 			return
 		}
 		if _, failed := to.Write(buffer[:n]); err != nil || failed != nil {
@@ -98,7 +106,7 @@ func (p *faultProxy) answers(from, to net.Conn) {
 		if _, err := io.ReadFull(from, body); err != nil {
 			return
 		}
-		if head[0] == 'Z' && p.fire(cutAfter) {
+		if head[0] == 'Z' && p.fire(cutAfter) || p.skip.Add(-1) < 0 && p.fire(cutInAnswer) {
 			return
 		}
 		if _, err := to.Write(append(append([]byte{}, head...), body...)); err != nil {

@@ -18,6 +18,8 @@ type group struct {
 	rows   []row
 	buffer []byte // the header of a COPY, and then the tuples
 	urgent bool   // there is something in it beside ends
+	// companions is how many rows have a companion, and companionBytes their size.
+	companions, companionBytes int
 }
 
 // A row is one numbered event.
@@ -25,7 +27,8 @@ type row struct {
 	start, end int // the tuple in the buffer
 	time       time.Time
 	sequence   int64
-	waiter     *waiter // nil: no caller waits
+	waiter     *waiter    // nil: no caller waits
+	companion  *companion // nil: none
 	source     audit.Source
 }
 
@@ -45,16 +48,23 @@ func (g *group) add(e *audit.Event, w *waiter) {
 	start := len(g.buffer)
 	g.buffer = auditpg.AppendTuple(g.buffer, e)
 	g.urgent = g.urgent || !e.IsClosing()
-	g.rows = append(g.rows, row{start: start, end: len(g.buffer), time: e.Time, sequence: e.WriterSequence, waiter: w, source: e.Source})
+	r := row{start: start, end: len(g.buffer), time: e.Time, sequence: e.WriterSequence, waiter: w, source: e.Source}
+	if w != nil && w.companion != nil {
+		r.companion = w.companion
+		g.companions, g.companionBytes = g.companions+1, g.companionBytes+w.companion.size
+	}
+	g.rows = append(g.rows, r)
 }
 
-func (g *group) full() bool { return len(g.rows) >= groupRows || len(g.buffer) >= groupBytes }
+func (g *group) full() bool {
+	return len(g.rows) >= groupRows || len(g.buffer)+g.companionBytes >= groupBytes
+}
 
 // reset empties the group and keeps its memory, if that is not a lot.
 func (g *group) reset() {
 	clear(g.rows)
 	g.rows = g.rows[:0]
-	g.urgent = false
+	g.urgent, g.companions, g.companionBytes = false, 0, 0
 	if cap(g.buffer) > 2*groupBytes {
 		g.buffer = make([]byte, 0, 64<<10)
 	}
@@ -72,10 +82,11 @@ func (g *group) only(rows []row) *group {
 		return g
 	}
 	part := newGroup(g.writer)
+	part.companions = g.companions // an upper bound
 	for _, r := range rows {
 		start := len(part.buffer)
 		part.buffer = append(part.buffer, g.tuple(r)...)
-		part.rows = append(part.rows, row{start: start, end: len(part.buffer), time: r.time, sequence: r.sequence, source: r.source})
+		part.rows = append(part.rows, row{start: start, end: len(part.buffer), time: r.time, sequence: r.sequence, source: r.source, companion: r.companion})
 	}
 	return part
 }

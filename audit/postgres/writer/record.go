@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/sallyport/sallyport/audit"
 )
@@ -12,15 +11,7 @@ import (
 // Record makes an event durable; see proxy.Recorder for the contract. An event
 // without a time gets it here.
 func (l *Log) Record(ctx context.Context, e *audit.Event) error {
-	if e.Time.IsZero() {
-		e.Time = time.Now()
-	}
-	e.Normalise()
-	e.Detach()
-	w := waiters.Get().(*waiter)
-	w.event, w.size = e, int64(e.Size())
-	w.state.Store(queued)
-
+	w := newWaiter(e)
 	if o := l.currentOutage(); o != nil {
 		if err := l.recordAway(w, o); err != nil {
 			return err

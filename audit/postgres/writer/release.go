@@ -20,6 +20,9 @@ func (l *Log) release(g *group, refused error) {
 	l.busy = true
 	for i := range g.rows {
 		w := g.rows[i].waiter
+		if c := g.rows[i].companion; c != nil && c.err != nil {
+			l.pending = append(l.pending, c.voidEvent())
+		}
 		if w == nil {
 			continue
 		}

@@ -52,6 +52,7 @@ type session struct {
 	fields  [][]byte
 	reader  bytes.Reader
 	batch   pgconn.Batch
+	counts  []int64 // rows of each statement of the batch
 	// replication is what the server reports of our commits' way to a standby.
 	replication database.Replication
 	wait        time.Duration
@@ -152,7 +153,7 @@ func (s *session) writeWithin(g *group, limit time.Duration) error {
 	if err := socket.SetDeadline(time.Now().Add(limit)); err != nil {
 		return err
 	}
-	if err := s.write(context.Background(), g); err != nil {
+	if err := s.writeGroup(context.Background(), g); err != nil {
 		return err
 	}
 	if err := s.replication.Err(); err != nil {
@@ -177,7 +178,7 @@ func (s *session) write(ctx context.Context, g *group) error {
 }
 
 func (s *session) writeOnce(ctx context.Context, g *group) error {
-	if len(g.rows) <= smallGroup {
+	if len(g.rows) <= smallGroup || g.accompanied() {
 		return s.writeRows(ctx, g)
 	}
 	g.buffer = append(g.buffer, auditpg.CopyTrailer...)
@@ -204,14 +205,32 @@ func (s *session) writeRows(ctx context.Context, g *group) error {
 		s.fields = auditpg.TupleFields(s.fields, g.tuple(r))
 		s.batch.ExecStatement(s.insert, s.fields[i*len(auditpg.Columns):(i+1)*len(auditpg.Columns)], s.formats, nil)
 	}
+	accompanied := g.accompanied()
+	if accompanied {
+		s.addCompanions(g)
+	}
 	results := s.conn.PgConn().ExecBatch(ctx, &s.batch)
 	var stored int64
+	s.counts = s.counts[:0]
 	for results.NextResult() {
-		tag, _ := results.ResultReader().Close() // its error is that of results
-		stored += tag.RowsAffected()
+		tag, err := results.ResultReader().Close() // its error is that of results too
+		if err == nil {
+			s.counts = append(s.counts, tag.RowsAffected())
+		}
 	}
 	if err := results.Close(); err != nil {
+		// An error behind all results is one of the commit: of a companion as well, since
+		// nothing of an event is deferred.
+		if pg, ok := errors.AsType[*pgconn.PgError](err); ok && accompanied && len(s.counts) > len(g.rows) && isRefusal(pg) {
+			return companionError{pg}
+		}
 		return err
+	}
+	for _, n := range s.counts[:min(len(g.rows), len(s.counts))] {
+		stored += n
+	}
+	if accompanied {
+		g.readCompanions(s.counts[len(g.rows):])
 	}
 	if stored != int64(len(g.rows)) {
 		return swallowedError{stored, int64(len(g.rows))}
@@ -236,11 +255,14 @@ func (s *session) settle(ctx context.Context, g *group) (int, error) {
 		return 0, fmt.Errorf("look for events: %w", err)
 	}
 	missing, err := g.missing(there)
+	if err == nil {
+		err = s.findEffects(ctx, g, there)
+	}
 	if err != nil || len(missing) == 0 {
 		return 0, err
 	}
 	part := g.only(missing)
-	err = s.write(ctx, part)
+	err = s.writeGroup(ctx, part)
 	if isContent(err) {
 		err = s.writeBare(ctx, part)
 	}
@@ -264,8 +286,9 @@ func (s *session) find(ctx context.Context, g *group) (map[int64][]found, error)
 func (s *session) writeBare(ctx context.Context, g *group) error {
 	for _, r := range g.rows {
 		one := g.only([]row{r})
-		err := s.write(ctx, one)
+		err := s.writeGroup(ctx, one)
 		if isContent(err) {
+			one.dropCompanions(fmt.Errorf("%w: the database refused the columns of its event", ErrRefused))
 			fields := auditpg.TupleFields(nil, one.tuple(one.rows[0]))
 			bare := [][]byte{fields[0], fields[1], fields[15], append([]byte{}, fields[16]...), one.record(one.rows[0])}
 			result := s.conn.PgConn().ExecPrepared(ctx, bareName, bare, s.formats[:len(bare)], nil).Read()

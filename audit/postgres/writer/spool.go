@@ -54,11 +54,22 @@ func (l *Log) writeJournal(g *group) bool {
 	if o := l.outage.Load(); !l.config.Spool && o != nil {
 		refused = o.error()
 	}
+	if g.companions > 0 {
+		g.dropCompanions(l.unavailable())
+	}
 	if refused == nil {
 		l.stats.spooled.Add(int64(g.allows()))
 	}
 	l.release(g, refused)
 	return true
+}
+
+// unavailable is the error of a companion whose event went to the journal.
+func (l *Log) unavailable() error {
+	if o := l.outage.Load(); o != nil {
+		return o.error()
+	}
+	return ErrUnavailable
 }
 
 // replayInto writes a journal to the database, group by group. What is there

@@ -22,11 +22,12 @@ const (
 
 // A waiter is one Record under way.
 type waiter struct {
-	event *audit.Event
-	size  int64 // of the event in memory
-	state atomic.Int32
-	done  chan error // room for one
-	timer *time.Timer
+	event     *audit.Event
+	companion *companion // nil: none
+	size      int64      // of the event and its companion in memory
+	state     atomic.Int32
+	done      chan error // room for one
+	timer     *time.Timer
 }
 
 // waiters saves the allocation of a channel and a timer for each event. A waiter
@@ -37,10 +38,23 @@ var waiters = sync.Pool{New: func() any {
 	return w
 }}
 
+// newWaiter returns the waiter of an event, which is normalised and gets its time.
+func newWaiter(e *audit.Event) *waiter {
+	if e.Time.IsZero() {
+		e.Time = time.Now()
+	}
+	e.Normalise()
+	e.Detach()
+	w := waiters.Get().(*waiter)
+	w.event, w.companion, w.size = e, nil, int64(e.Size())
+	w.state.Store(queued)
+	return w
+}
+
 // release gives the waiter back to the pool. No other goroutine holds it.
 func (w *waiter) release(err error) error {
 	w.timer.Stop()
-	w.event = nil
+	w.event, w.companion = nil, nil
 	waiters.Put(w)
 	return err
 }

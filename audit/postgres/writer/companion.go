@@ -1,0 +1,161 @@
+package writer
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/sallyport/sallyport/audit"
+)
+
+// Companion is a change of the database that is committed in the transaction of one event:
+// both are durable, or neither is. It must be of small bounded cost: while it runs, no other
+// event is recorded.
+type Companion struct {
+	// Statements run in this order, behind the event's row. The companion has no effect if
+	// the first of them affects and returns no row; the others must then change nothing
+	// either.
+	Statements []Statement
+	// Applied returns a row if and only if the statements are committed and had an effect.
+	// The log runs it, over the same login, after the answer to a commit was lost.
+	Applied Statement
+	// Void returns the event that follows in the log if the event was recorded and the
+	// companion had no effect. The error wraps [ErrNoEffect], [ErrRefused] or
+	// [ErrUnavailable]; in the last case the outcome was not known when the event was made.
+	Void func(error) *audit.Event
+}
+
+// Statement is one SQL statement with the values of its parameters: string, []byte, int64,
+// bool, time.Time, or nil for NULL.
+type Statement struct {
+	SQL  string
+	Args []any
+}
+
+var (
+	// ErrNoEffect is returned, wrapped, by RecordWith if the event is durable and the first
+	// statement of the companion found nothing to change.
+	ErrNoEffect = errors.New("the change had no effect")
+	// ErrRefused is returned, wrapped, by RecordWith if the event is durable and the database
+	// refused the companion. Nothing of the companion is committed.
+	ErrRefused = errors.New("the database refused the change")
+)
+
+// companion is a Companion under way. Once the event was queued it belongs to the committer;
+// the caller reads err after the committer has answered.
+type companion struct {
+	statements []encoded
+	applied    encoded
+	void       func(error) *audit.Event
+	size       int
+	attempts   int   // writes that included it
+	err        error // nil: committed, with an effect
+	dropped    bool  // the event is written without it
+}
+
+// encoded is a statement as it is sent.
+type encoded struct {
+	sql     string
+	values  [][]byte
+	formats []int16
+}
+
+// maxCompanionAttempts is how many times an event is written with its companion. A companion
+// that ends every connection would otherwise stop the log.
+const maxCompanionAttempts = 3
+
+func newCompanion(c Companion) (*companion, error) {
+	if len(c.Statements) == 0 || c.Void == nil || c.Applied.SQL == "" {
+		return nil, errors.New("a companion needs statements, the statement that finds its effect, and the event of its absence")
+	}
+	out := &companion{void: c.Void}
+	var err error
+	for _, s := range append(slices.Clone(c.Statements), c.Applied) {
+		var e encoded
+		if e, err = s.encode(); err != nil {
+			return nil, err
+		}
+		out.statements = append(out.statements, e)
+		out.size += e.size()
+	}
+	last := len(out.statements) - 1
+	out.applied, out.statements = out.statements[last], out.statements[:last]
+	return out, nil
+}
+
+func (s Statement) encode() (encoded, error) {
+	e := encoded{sql: s.SQL, values: make([][]byte, len(s.Args)), formats: make([]int16, len(s.Args))}
+	for i, arg := range s.Args {
+		switch v := arg.(type) {
+		case nil:
+		case string:
+			if strings.IndexByte(v, 0) >= 0 {
+				return e, fmt.Errorf("parameter %d: text with a zero byte", i+1)
+			}
+			e.values[i] = []byte(v)
+		case []byte:
+			e.values[i], e.formats[i] = v, 1
+			if v == nil {
+				e.values[i] = []byte{}
+			}
+		case int64:
+			e.values[i] = strconv.AppendInt(nil, v, 10)
+		case bool:
+			e.values[i] = strconv.AppendBool(nil, v)
+		case time.Time:
+			e.values[i] = v.UTC().AppendFormat(nil, "2006-01-02 15:04:05.999999Z07:00")
+		default:
+			return e, fmt.Errorf("parameter %d: a value of type %T", i+1, arg)
+		}
+	}
+	return e, nil
+}
+
+func (e encoded) size() int {
+	n := len(e.sql)
+	for _, v := range e.values {
+		n += len(v)
+	}
+	return n
+}
+
+// drop has the event written without its companion.
+func (c *companion) drop(err error) {
+	c.err, c.dropped, c.statements = err, true, nil
+}
+
+// voidEvent is the event which states that the companion had no effect.
+func (c *companion) voidEvent() *audit.Event {
+	e := c.void(c.err)
+	if e.Time.IsZero() {
+		e.Time = time.Now()
+	}
+	e.Normalise()
+	return e
+}
+
+// companionError is the database's error about a companion of a group. Nothing of the group
+// is committed. It does not unwrap, so that its code is not mistaken for that of an event.
+type companionError struct{ err *pgconn.PgError }
+
+func (e companionError) Error() string {
+	return fmt.Sprintf("%v: %s (SQLSTATE %s)", ErrRefused, e.err.Message, e.err.Code)
+}
+
+// Is makes it an ErrRefused.
+func (e companionError) Is(target error) bool { return target == ErrRefused }
+
+// isRefusal reports whether an error is about the statement, and not about the server: of
+// the classes of the PostgreSQL documentation, appendix A, these end a connection or concern
+// every statement.
+func isRefusal(err *pgconn.PgError) bool {
+	if len(err.Code) != 5 || err.SeverityUnlocalized != "ERROR" && err.SeverityUnlocalized != "" {
+		return false
+	}
+	return err.Code == "57014" || !slices.Contains([]string{"08", "25", "53", "57", "58", "F0", "XX"}, err.Code[:2])
+}

@@ -1,0 +1,95 @@
+package writer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// boundCompanions bounds what a companion can cost the events behind it. A deadlock between
+// the companions of two instances ends by the first of these, before the database looks for
+// deadlocks (deadlock_timeout: 1 s).
+const boundCompanions = "SELECT set_config('lock_timeout', '250ms', true), set_config('statement_timeout', '2s', true)"
+
+// addCompanions adds the companions of a group to the batch of its events.
+func (s *session) addCompanions(g *group) {
+	s.batch.ExecParams(boundCompanions, nil, nil, nil, nil)
+	for _, r := range g.rows {
+		if r.companion == nil {
+			continue
+		}
+		r.companion.attempts++
+		for _, e := range r.companion.statements {
+			s.batch.ExecParams(e.sql, e.values, nil, e.formats, nil)
+		}
+	}
+}
+
+// writeGroup is write, and keeps a refused companion from its event and from the others.
+func (s *session) writeGroup(ctx context.Context, g *group) error {
+	if !g.dropExhausted() {
+		err := s.write(ctx, g)
+		if _, refused := errors.AsType[companionError](err); !refused {
+			return err
+		}
+	}
+	return s.writeApart(ctx, g)
+}
+
+// writeApart writes each event that has a companion in a transaction of its own. Events
+// without a companion come first: they pay for one attempt, however many companions are
+// refused.
+func (s *session) writeApart(ctx context.Context, g *group) error {
+	if err := s.writeRest(ctx, g.only(g.without())); err != nil {
+		return err
+	}
+	for _, r := range g.rows {
+		if r.companion == nil {
+			continue
+		}
+		one := g.only([]row{r})
+		err := s.write(ctx, one)
+		if refused, ok := errors.AsType[companionError](err); ok {
+			r.companion.drop(refused)
+			err = s.write(ctx, one)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *session) writeRest(ctx context.Context, g *group) error {
+	if len(g.rows) == 0 {
+		return nil
+	}
+	return s.write(ctx, g)
+}
+
+// findEffects finds the effects of companions whose event is in the database.
+func (s *session) findEffects(ctx context.Context, g *group, there map[int64][]found) error {
+	if g.companions == 0 {
+		return nil
+	}
+	for _, r := range g.rows {
+		c := r.companion
+		if c == nil || c.dropped || len(there[r.sequence]) == 0 {
+			continue
+		}
+		result := s.conn.PgConn().ExecParams(ctx, c.applied.sql, c.applied.values, nil, c.applied.formats, nil).Read()
+		if pg, ok := errors.AsType[*pgconn.PgError](result.Err); ok && isRefusal(pg) {
+			c.err = companionError{pg}
+			continue
+		}
+		if result.Err != nil {
+			return fmt.Errorf("look for the change of event %d: %w", r.sequence, result.Err)
+		}
+		if c.err = nil; result.CommandTag.RowsAffected() == 0 {
+			c.err = ErrNoEffect
+		}
+	}
+	return nil
+}
