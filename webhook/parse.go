@@ -3,6 +3,7 @@ package webhook
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -100,6 +101,15 @@ var shapes = map[Kind]map[string]shape{
 func IsEvent(kind Kind, key string) bool {
 	_, ok := shapes[kind][key]
 	return ok
+}
+
+// Events returns the event keys that a product documents, sorted.
+func Events(kind Kind) []string { return slices.Sorted(maps.Keys(shapes[kind])) }
+
+// HasRepository reports whether every delivery of the event names a repository.
+func HasRepository(kind Kind, key string) bool {
+	needs := shapes[kind][key].needs
+	return key == "repo:modified" || slices.Contains(needs, "repository") || slices.Contains(needs, "pullRequest")
 }
 
 // Parse reads the body of a delivery whose signature was verified. key is the value of

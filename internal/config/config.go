@@ -30,6 +30,7 @@ type Config struct {
 	Policy    Policy
 	Audit     Audit
 	Egress    Egress
+	Webhooks  *Webhooks // nil: no deliveries are received
 	Limits    Limits
 	SelfTest  SelfTest
 	Shutdown  Shutdown

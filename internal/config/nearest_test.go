@@ -20,7 +20,7 @@ func TestNearest(t *testing.T) {
 		{"lgo", root, "log"},
 		{"x", root, ""},
 		{"", root, ""},
-		{"webhooks", root, ""},
+		{"mailboxes", root, ""},
 	} {
 		if got := nearestField(c.name, c.fields); got != c.want {
 			t.Errorf("%q: got %q, want %q", c.name, got, c.want)

@@ -11,7 +11,7 @@ import (
 // relations checks the rules between keys. A key whose own value was refused is passed over: one mistake, one error.
 func (d *decoder) relations(cfg *Config) {
 	for i, l := range cfg.Listeners {
-		d.listener(fmt.Sprintf("listeners[%d]", i), l)
+		d.listener(fmt.Sprintf("listeners[%d]", i), l, "bearer tokens")
 	}
 	d.admin(cfg.Admin)
 	d.addresses(cfg)
@@ -25,20 +25,22 @@ func (d *decoder) relations(cfg *Config) {
 	d.candidate(cfg.Policy)
 	d.approvals(cfg)
 	d.audit(cfg.Audit)
+	d.webhooks(cfg)
 	d.limits(&cfg.Limits)
 	if t := cfg.Egress.Tunnel; d.sound("egress.tunnel.idle_timeout") && t.MaxLifetime > 0 && t.IdleTimeout > t.MaxLifetime {
 		d.warn("egress.tunnel.idle_timeout", "", "it is longer than egress.tunnel.max_lifetime (%s) and so never used", amount(t.MaxLifetime))
 	}
 }
 
-func (d *decoder) listener(path string, l Listener) {
+// listener checks a listener that receives the named content.
+func (d *decoder) listener(path string, l Listener, content string) {
 	withTLS := d.has(path + ".tls")
 	if withTLS && l.Plaintext {
 		d.fail(path+".plaintext", "remove one of the two", "a listener with tls is not plaintext")
 	}
 	if d.sound(path+".address") && !withTLS && !l.Plaintext && !d.failed[path+".plaintext"] && !loopback(l.Address) {
 		d.fail(path+".address", "add tls, or plaintext: true if the network is trusted",
-			"the listener is off loopback without TLS, and would receive bearer tokens in the clear")
+			"the listener is off loopback without TLS, and would receive %s in the clear", content)
 	}
 	for i, network := range l.ProxyProtocolFrom {
 		if network.Bits() == 0 {
@@ -93,9 +95,15 @@ func (d *decoder) admin(a Admin) {
 func (d *decoder) addresses(cfg *Config) {
 	type bound struct{ path, address string }
 	taken := []bound{{"admin.address", cfg.Admin.Address}}
+	own := make([]bound, 0, len(cfg.Listeners)+1)
 	for i, l := range cfg.Listeners {
-		own := bound{fmt.Sprintf("listeners[%d].address", i), l.Address}
-		if l.Address == "" {
+		own = append(own, bound{fmt.Sprintf("listeners[%d].address", i), l.Address})
+	}
+	if cfg.Webhooks != nil {
+		own = append(own, bound{"webhooks.listener.address", cfg.Webhooks.Listener.Address})
+	}
+	for _, own := range own {
+		if own.address == "" {
 			continue
 		}
 		for _, other := range taken {

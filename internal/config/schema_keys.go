@@ -18,6 +18,7 @@ func rootFields(c *Config) []field {
 		section("policy", &c.Policy, policyFields, "The source of the policy; exactly one of `directory` and `git`.", required),
 		section("audit", &c.Audit, auditFields, "The database of the audit log: `database_url_file`, `database_url_env` or `embedded: true`.", required),
 		section("egress", &c.Egress, egressFields, "Connections to targets."),
+		optional("webhooks", &c.Webhooks, webhooksFields, "Bitbucket's webhook deliveries: who may deliver, and what happens with a delivery. Absent: none are received."),
 		section("limits", &c.Limits, limitsFields, "Limits of a client before its token is verified, and of a step, a repository and all steps."),
 		section("self_test", &c.SelfTest, selfTestFields, "Probes that the server sends on the path of a step's request: one that the policy must refuse, and one that must reach its target."),
 		section("shutdown", &c.Shutdown, shutdownFields, "The shutdown of the server."),

@@ -1,0 +1,211 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/sallyport/sallyport/webhook"
+)
+
+// webhooks checks the rules between the keys of receivers and endpoints.
+func (d *decoder) webhooks(cfg *Config) {
+	w := cfg.Webhooks
+	if w == nil {
+		return
+	}
+	d.webhookListener(w.Listener)
+	endpoints := make([]string, len(w.Endpoints))
+	for i, e := range w.Endpoints {
+		endpoints[i] = e.Name
+		d.webhookEndpoint(fmt.Sprintf("webhooks.endpoints[%d]", i), e)
+	}
+	d.webhookUnique("endpoints", "name", endpoints)
+	names, paths := make([]string, len(w.Receivers)), make([]string, len(w.Receivers))
+	for i, r := range w.Receivers {
+		names[i], paths[i] = r.Name, r.Path
+		path := fmt.Sprintf("webhooks.receivers[%d]", i)
+		d.webhookSources(path, r)
+		d.webhookEvents(path, r)
+		d.webhookActions(path, r, cfg)
+		d.webhookForwards(path, r, endpoints)
+		d.webhookSecrets(path, r)
+	}
+	d.webhookUnique("receivers", "name", names)
+	d.webhookUnique("receivers", "path", paths)
+}
+
+func (d *decoder) webhookListener(l WebhookListener) {
+	const path = "webhooks.listener"
+	d.listener(path, l.Listener, "deliveries")
+	if d.sound(path+".max_connections_per_client") && l.MaxPerClient > l.MaxConnections {
+		d.fail(path+".max_connections_per_client", "lower it, or raise max_connections", "it is above max_connections (%d), and so never reached", l.MaxConnections)
+	}
+}
+
+// webhookUnique reports an element that has the value of an earlier one.
+func (d *decoder) webhookUnique(list, key string, values []string) {
+	for i, value := range values {
+		if first := slices.Index(values, value); value != "" && first < i {
+			d.fail(fmt.Sprintf("webhooks.%s[%d].%s", list, i, key), "choose another", "it is the same as webhooks.%s[%d].%s", list, first, key)
+		}
+	}
+}
+
+// webhookSources checks the networks of a receiver.
+func (d *decoder) webhookSources(path string, r WebhookReceiver) {
+	from := d.has(path + ".networks_from")
+	if d.sound(path+".networks_from") && d.has(path+".networks") {
+		d.fail(path+".networks_from", "keep one of the two", "networks is given too")
+	}
+	if from && r.Kind == webhook.DataCenter {
+		d.fail(path+".networks_from", "write the addresses of your Data Center nodes into networks", "Atlassian's networks do not send the deliveries of a Data Center")
+	}
+	if d.has(path+".networks_max_age") && !from {
+		d.fail(path+".networks_max_age", "add networks_from: atlassian, or remove it", "no list is fetched for this receiver")
+	}
+	for i, network := range r.Networks {
+		if network.Bits() == 0 {
+			d.warn(fmt.Sprintf("%s.networks[%d]", path, i), "remove networks, or name the networks that are meant", "it contains every address")
+		}
+	}
+}
+
+// webhookEvents checks that each event is one of the product, and can pass the list of
+// repositories.
+func (d *decoder) webhookEvents(path string, r WebhookReceiver) {
+	if r.Kind == 0 || d.failed[path+".events"] {
+		return
+	}
+	for i, key := range r.Events {
+		own := fmt.Sprintf("%s.events[%d]", path, i)
+		switch {
+		case !webhook.IsEvent(r.Kind, key):
+			d.fail(own, didYouMean(key, webhook.Events(r.Kind)), "%s is not an event of kind %s", quote(key), r.Kind)
+			d.failed[path+".events"] = true
+		case len(r.Repositories) > 0 && !webhook.HasRepository(r.Kind, key):
+			d.fail(own, "use a receiver of its own without repositories", "%s has no repository, and this receiver lists repositories: it would be denied", key)
+		}
+	}
+	for i, name := range r.Repositories {
+		if r.Kind == webhook.DataCenter && !strings.Contains(name, "/") {
+			d.fail(fmt.Sprintf("%s.repositories[%d]", path, i), "write PROJECT/slug", "Data Center has no UUIDs")
+		}
+	}
+}
+
+// webhookActions checks that each action can happen.
+func (d *decoder) webhookActions(path string, r WebhookReceiver, cfg *Config) {
+	if r.Kind == 0 || d.failed[path+".events"] || d.failed[path+".actions"] {
+		return
+	}
+	events := r.Events
+	if len(events) == 0 {
+		events = webhook.Events(r.Kind)
+	}
+	for i, action := range r.Actions {
+		own := fmt.Sprintf("%s.actions[%d]", path, i)
+		if !slices.ContainsFunc(events, func(key string) bool { return action.TriggeredBy(r.Kind, key) }) {
+			caused := slices.DeleteFunc(webhook.Events(r.Kind), func(key string) bool { return !action.TriggeredBy(r.Kind, key) })
+			hint := "remove it"
+			if len(caused) > 0 {
+				hint = "add one of the events that cause it: " + strings.Join(caused, ", ")
+			}
+			d.fail(own, hint, "no event of this receiver causes %s", action)
+			continue
+		}
+		switch action {
+		case webhook.RefreshPolicy:
+			d.webhookRefreshesPolicy(own, r, cfg)
+		case webhook.RefreshNames:
+			if !slices.ContainsFunc(cfg.Identity.Bitbucket, func(b Bitbucket) bool { return b.API != nil }) {
+				d.fail(own, "remove it, or add api to a workspace", "no workspace under identity.bitbucket has an api to fetch names from")
+			}
+		}
+	}
+}
+
+// webhookRefreshesPolicy checks refresh_policy: policy comes from a repository, and the
+// receiver accepts its deliveries.
+func (d *decoder) webhookRefreshesPolicy(own string, r WebhookReceiver, cfg *Config) {
+	if cfg.Policy.Git == nil {
+		if !d.failed["policy"] && !d.failed["policy.git"] {
+			d.fail(own, "remove it, or let policy come from policy.git", "a policy directory receives no pushes")
+		}
+		return
+	}
+	workspace, name, known := cfg.Policy.BitbucketRepository()
+	full := workspace + "/" + name
+	if !known || len(r.Repositories) == 0 {
+		return
+	}
+	for _, listed := range r.Repositories {
+		if !strings.Contains(listed, "/") || strings.EqualFold(listed, full) {
+			return
+		}
+	}
+	d.warn(own, "add it to repositories", "the receiver does not list the policy repository %s", quote(full))
+}
+
+func (d *decoder) webhookForwards(path string, r WebhookReceiver, endpoints []string) {
+	for i, name := range r.ForwardTo {
+		if !slices.Contains(endpoints, name) {
+			hint := didYouMean(name, endpoints)
+			if hint == "" {
+				hint = "add an endpoint of this name under webhooks.endpoints"
+			}
+			d.fail(fmt.Sprintf("%s.forward_to[%d]", path, i), hint, "there is no endpoint %s", quote(name))
+		}
+	}
+}
+
+// webhookSecrets reads the secrets of a receiver, as the server will.
+func (d *decoder) webhookSecrets(path string, r WebhookReceiver) {
+	if d.unread {
+		return
+	}
+	read := func(key string, s Secret) string {
+		if !d.sound(path + key) {
+			return ""
+		}
+		text, err := s.Read()
+		if err == nil {
+			_, err = webhook.NewSecret(text)
+		}
+		if err != nil {
+			d.fail(path+key, "choose another secret of at most 128 bytes", "the secret cannot be used: %v", err)
+			return ""
+		}
+		if len(text) < 16 {
+			d.warn(path+key, "generate one: openssl rand -hex 32", "the secret has only %d bytes, and can be guessed", len(text))
+		}
+		return text
+	}
+	secret, previous := read(".secret_file", r.Secret), read(".previous_secret_file", r.Previous)
+	if secret != "" && secret == previous {
+		d.warn(path+".previous_secret_file", "remove it", "it has the same secret as secret_file")
+	}
+}
+
+// webhookEndpoint checks which keys belong together in an endpoint.
+func (d *decoder) webhookEndpoint(path string, e WebhookEndpoint) {
+	switch hasURL := d.has(path + ".url"); {
+	case hasURL && e.Agent:
+		d.fail(path+".agent", "keep one of the two: an agent has its local address in its own configuration", "url is given too")
+	case !hasURL && !e.Agent && !d.failed[path+".agent"]:
+		d.failAt(d.keys[path], path, "add url:, or agent: true", "the endpoint has neither a url nor an agent")
+	}
+	if e.Agent && d.has(path+".allow_networks") {
+		d.fail(path+".allow_networks", "remove it", "Sallyport opens no connection to an agent's endpoint")
+	}
+	for i, network := range e.AllowNetworks {
+		if network.Bits() == 0 {
+			d.warn(fmt.Sprintf("%s.allow_networks[%d]", path, i), "name the networks that are meant", "it contains every address, loopback and metadata services included")
+		}
+	}
+	if e.Sign != nil && !d.unread && d.sound(path+".sign.secret_file") {
+		if text, err := e.Sign.Secret.Read(); err == nil && len(text) < 16 {
+			d.warn(path+".sign.secret_file", "generate one: openssl rand -hex 32", "the secret has only %d bytes, and can be guessed", len(text))
+		}
+	}
+}

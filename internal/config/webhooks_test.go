@@ -1,0 +1,109 @@
+package config
+
+import (
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sallyport/sallyport/webhook"
+)
+
+const gitPolicy = `listeners: [{address: "127.0.0.1:3128"}]
+` + goodIdentity + `policy: {git: {url: "https://bitbucket.org/acme/egress-policy.git"}}
+audit: {embedded: true}
+`
+
+func TestWebhooks(t *testing.T) {
+	t.Parallel()
+	directory, file := newDirectory(t)
+	for _, name := range []string{"secret", "previous", "endpoint"} {
+		writeFile(t, filepath.Join(directory, name), name+"-0123456789abcdef\n")
+	}
+	got, err := Parse(file, []byte(gitPolicy+`webhooks:
+  listener: {address: "127.0.0.1:8443"}
+  receivers:
+    - name: policy
+      path: /hooks/policy-8f3a
+      kind: cloud
+      secret_file: secret
+      previous_secret_file: previous
+      repositories: ["{922E118C-f34f-4226-a897-0e0afbec553d}", acme/egress-policy]
+      events: ["repo:push"]
+      networks_from: atlassian
+      actions: [refresh_policy]
+      forward_to: [jenkins]
+    - {name: server, path: /hooks/server, kind: data_center, secret_file: secret, networks: [192.0.2.0/24], max_body_bytes: 1MiB, requests_per_second: 5}
+  endpoints:
+    - {name: jenkins, url: "https://jenkins.internal.example/hook?server_url=https%3A%2F%2Fbb.example", allow_networks: [10.20.0.0/16], sign: {secret_file: endpoint}}
+    - {name: private, agent: true, timeout: 5s, retry_for: 1h}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := func(name string) Secret { return Secret{file: filepath.Join(directory, name)} }
+	jenkins, _ := url.Parse("https://jenkins.internal.example/hook?server_url=https%3A%2F%2Fbb.example")
+	want := &Webhooks{
+		Listener: WebhookListener{Listener: Listener{Address: "127.0.0.1:8443"}, MaxConnections: 2000, MaxPerClient: 200},
+		Receivers: []WebhookReceiver{
+			{
+				Name: "policy", Path: "/hooks/policy-8f3a", Kind: webhook.Cloud, Secret: secret("secret"), Previous: secret("previous"),
+				Repositories: []string{"922e118c-f34f-4226-a897-0e0afbec553d", "acme/egress-policy"}, Events: []string{"repo:push"},
+				MaxBodyBytes: 2 << 20, NetworksFrom: NetworksAtlassian, NetworksMaxAge: 168 * time.Hour,
+				Actions: []webhook.Action{webhook.RefreshPolicy}, ForwardTo: []string{"jenkins"}, RequestsPerSecond: 50,
+			},
+			{
+				Name: "server", Path: "/hooks/server", Kind: webhook.DataCenter, Secret: secret("secret"), MaxBodyBytes: 1 << 20,
+				Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, NetworksMaxAge: 168 * time.Hour, RequestsPerSecond: 5,
+			},
+		},
+		Endpoints: []WebhookEndpoint{
+			{
+				Name: "jenkins", URL: jenkins, AllowNetworks: []netip.Prefix{netip.MustParsePrefix("10.20.0.0/16")}, Timeout: 10 * time.Second, RetryFor: 24 * time.Hour,
+				Sign: &WebhookSigning{Secret: secret("endpoint"), Form: SignStandardWebhooks},
+			},
+			{Name: "private", Agent: true, Timeout: 5 * time.Second, RetryFor: time.Hour},
+		},
+		BodyMaxAge: 168 * time.Hour,
+	}
+	if diff := cmp.Diff(want, got.Webhooks, cmp.AllowUnexported(Secret{}), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+		t.Errorf("webhooks (-want +got):\n%s", diff)
+	}
+	if len(got.Warnings()) > 0 {
+		t.Errorf("warnings: %v", got.Warnings())
+	}
+}
+
+// TestWebhookWarnings: each of these is accepted, and named.
+func TestWebhookWarnings(t *testing.T) {
+	t.Parallel()
+	directory, file := newDirectory(t)
+	writeFile(t, filepath.Join(directory, "secret"), "0123456789abcdef")
+	writeFile(t, filepath.Join(directory, "short"), "swordfish")
+	for name, c := range map[string]struct{ receiver, endpoint, want string }{
+		"a short secret":            {`secret_file: short`, ``, "the secret has only 9 bytes"},
+		"the same secret twice":     {`secret_file: secret, previous_secret_file: secret`, ``, "it has the same secret as secret_file"},
+		"every network":             {`secret_file: secret, networks: [0.0.0.0/0]`, ``, "it contains every address"},
+		"without the policy":        {`secret_file: secret, repositories: [acme/egress-polcy], actions: [refresh_policy]`, ``, `does not list the policy repository "acme/egress-policy"`},
+		"without encryption":        {`secret_file: secret`, `{name: x, url: "http://ci.example/"}`, "without encryption"},
+		"an exception for all":      {`secret_file: secret`, `{name: x, url: "https://ci.example/", allow_networks: ["::/0"]}`, "it contains every address"},
+		"an endpoint's weak secret": {`secret_file: secret`, `{name: x, url: "https://ci.example/", sign: {secret_file: short}}`, "the secret has only 9 bytes"},
+	} {
+		text := gitPolicy + "webhooks:\n  listener: {address: \"127.0.0.1:8443\"}\n  receivers:\n    - {name: a, path: /a, kind: cloud, " + c.receiver + "}\n"
+		if c.endpoint != "" {
+			text += "  endpoints:\n    - " + c.endpoint + "\n"
+		}
+		got, err := Parse(file, []byte(text))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if w := got.Warnings(); len(w) != 1 || !strings.Contains(w[0].String(), c.want) || strings.Contains(w[0].String(), "swordfish") {
+			t.Errorf("%s: warnings %v", name, w)
+		}
+	}
+}
