@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -221,3 +222,37 @@ type statusOnly struct{ status *int }
 func (statusOnly) Header() http.Header         { return http.Header{} }
 func (statusOnly) Write(p []byte) (int, error) { return len(p), nil }
 func (s statusOnly) WriteHeader(status int)    { *s.status = status }
+
+// TestBodyMemory: memory is reserved while a body arrives, in proportion to what has
+// arrived, and is released with the response.
+func TestBodyMemory(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		limit  int64
+		body   string
+		status int
+	}{
+		"enough":    {256 << 10, padded(t, 200<<10), 200},
+		"too large": {128 << 10, padded(t, 200<<10), 503},
+		"small":     {firstBody, cloudPush, 200},
+	} {
+		var reserved, most int64
+		p := newReceiverEnv(t, Cloud, func(config *Config) {
+			config.Reserve = func(client netip.Addr, n int64) (func(), bool) {
+				if reserved+n > c.limit || !client.IsLoopback() {
+					return nil, false
+				}
+				reserved += n
+				most = max(most, reserved)
+				return func() { reserved -= n }, true
+			}
+		})
+		req := delivery(Cloud, "repo:push", c.body)
+		sign(t, req, c.body, "secret")
+		status, text := p.send(t, req)
+		p.server.Close() // waits for the handler
+		if status != c.status || reserved != 0 || most == 0 || most > 2*int64(len(c.body))+firstBody {
+			t.Errorf("%s: answered %d %q, %d of at most %d bytes are still reserved", name, status, text, reserved, most)
+		}
+	}
+}

@@ -19,6 +19,7 @@ const (
 	SizeProblem       Problem = "webhook_body_too_large"
 	SlowProblem       Problem = "webhook_body_timeout"
 	IncompleteProblem Problem = "webhook_body_incomplete"
+	OverloadedProblem Problem = "webhook_overloaded"
 	UnsignedProblem   Problem = "webhook_signature_missing"
 	SignatureProblem  Problem = "webhook_signature_invalid"
 	EventProblem      Problem = "webhook_event_unknown"
@@ -28,7 +29,7 @@ const (
 
 // Problems are all problems, in the order of the checks.
 var Problems = []Problem{
-	NetworkProblem, RateProblem, MethodProblem, TypeProblem, UnsignedProblem, SizeProblem, SlowProblem, IncompleteProblem, SignatureProblem,
+	NetworkProblem, RateProblem, MethodProblem, TypeProblem, UnsignedProblem, SizeProblem, OverloadedProblem, SlowProblem, IncompleteProblem, SignatureProblem,
 	PingProblem, EventProblem, BodyProblem,
 }
 
@@ -45,6 +46,7 @@ var responses = map[Problem]struct {
 	SizeProblem:       {http.StatusRequestEntityTooLarge, "the body is too large"},
 	SlowProblem:       {http.StatusRequestTimeout, "the body took too long"},
 	IncompleteProblem: {http.StatusBadRequest, "the body is incomplete"},
+	OverloadedProblem: {http.StatusServiceUnavailable, "too much at once: send it again"},
 	UnsignedProblem:   {http.StatusUnauthorized, "not verified"},
 	SignatureProblem:  {http.StatusUnauthorized, "not verified"},
 	EventProblem:      {http.StatusBadRequest, "not an event of Bitbucket"},
@@ -66,7 +68,7 @@ func (r *Receiver) refuse(w http.ResponseWriter, client netip.Addr, problem Prob
 		w.Header().Set("Allow", http.MethodPost) // RFC 9110 section 15.5.6
 	case http.StatusUnauthorized:
 		w.Header().Set("WWW-Authenticate", SignatureHeader) // RFC 9110 section 15.5.2
-	case http.StatusTooManyRequests:
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		w.Header().Set("Retry-After", "1")
 	}
 	respond(w, response.status, response.text)

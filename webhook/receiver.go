@@ -43,6 +43,10 @@ type Config struct {
 	Timeout     time.Duration // for the body; 0: 4 s
 	// Allow reports whether the address may send another request now; nil: always.
 	Allow func(netip.Addr) bool
+	// Reserve accounts for so many more bytes of memory for the bodies of an address,
+	// until release is called; ok is false where it may have no more. Nil: no limit
+	// beside MaxBody.
+	Reserve func(client netip.Addr, bytes int64) (release func(), ok bool)
 	// Refused is called for each request that is not a verified delivery; nil: not. It
 	// must not block.
 	Refused func(netip.Addr, Problem)
@@ -100,7 +104,9 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		}
 	}()
 	client := clientAddress(req)
-	d, problem := r.verify(w, req, client)
+	body := body{client: client, reserve: r.c.Reserve}
+	defer body.release()
+	d, problem := r.verify(w, req, client, &body)
 	if problem != "" {
 		r.refuse(w, client, problem)
 		return

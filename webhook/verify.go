@@ -3,7 +3,6 @@ package webhook
 import (
 	"crypto/sha256"
 	"errors"
-	"io"
 	"mime"
 	"net/http"
 	"net/netip"
@@ -17,7 +16,7 @@ import (
 
 // verify checks a request, the cheapest checks first. Nothing is parsed, and the event
 // key is not checked, before the signature over the raw bytes is verified.
-func (r *Receiver) verify(w http.ResponseWriter, req *http.Request, client netip.Addr) (*Delivery, Problem) {
+func (r *Receiver) verify(w http.ResponseWriter, req *http.Request, client netip.Addr, buffer *body) (*Delivery, Problem) {
 	now := r.c.Now()
 	if problem := r.checkHead(req, client); problem != "" {
 		return nil, problem
@@ -26,7 +25,7 @@ func (r *Receiver) verify(w http.ResponseWriter, req *http.Request, client netip
 	if problem != "" {
 		return nil, problem
 	}
-	body, problem := r.readBody(w, req)
+	body, problem := r.readBody(w, req, buffer)
 	if problem != "" {
 		return nil, problem
 	}
@@ -101,23 +100,26 @@ func (r *Receiver) readSignature(req *http.Request) (Signature, Problem) {
 }
 
 // readBody reads the whole body within its bounds of bytes and time.
-func (r *Receiver) readBody(w http.ResponseWriter, req *http.Request) ([]byte, Problem) {
+func (r *Receiver) readBody(w http.ResponseWriter, req *http.Request, buffer *body) ([]byte, Problem) {
 	if req.ContentLength > r.c.MaxBody {
 		return nil, SizeProblem
 	}
 	// Only a connection of a test's recorder has no deadlines.
 	connection := http.NewResponseController(w)
 	_ = connection.SetReadDeadline(time.Now().Add(r.c.Timeout))
-	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, r.c.MaxBody))
+	err := buffer.read(http.MaxBytesReader(w, req.Body, r.c.MaxBody))
 	if err == nil {
 		// Without this, net/http cancels the request's context at the deadline.
 		_ = connection.SetReadDeadline(time.Time{})
-		return body, ""
+		return buffer.bytes, ""
 	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, SizeProblem
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	switch {
+	case errors.Is(err, errNoMemory):
+		return nil, OverloadedProblem
+	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, SlowProblem
 	}
 	return nil, IncompleteProblem

@@ -44,6 +44,7 @@ var adapters = []string{
 	"policy/rego", "policy/source",
 	"audit/postgres/writer", "audit/postgres/sealer", "audit/postgres/reader", "audit/evidence",
 	"reconcile/bitbucket", "reconcile/postgres",
+	"webhook/listener",
 }
 
 // managers put adapters together for wiring: the adapters that each may import. No

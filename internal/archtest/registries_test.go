@@ -14,7 +14,7 @@ import (
 
 // reached are the packages whose code runs for a client's request, and which so
 // may remember something for each key that a client chooses.
-var reached = []string{"proxy", "proxy/frontend", "proxy/goproxy", "proxy/dns", "identity/bitbucket", "internal/bitbucketapi", "identity/postgres", "internal/fair", "internal/totals", "internal/selftest"}
+var reached = []string{"proxy", "proxy/frontend", "proxy/goproxy", "proxy/dns", "identity/bitbucket", "internal/bitbucketapi", "identity/postgres", "internal/fair", "internal/totals", "internal/selftest", "webhook", "webhook/listener"}
 
 // registries are the maps that live longer than a request: what bounds each, and
 // how it shrinks. A new one needs a line here, and a test that it shrinks.
@@ -29,6 +29,13 @@ var registries = map[string]string{
 	"proxy.repeats.steps":                          "16,384 verified steps that were refused in the last ten minutes: proxy.TestRepeatsAreBounded",
 	"proxy.stepRefusals.keys":                      "128 of a step, 16,384 of all: proxy.TestRepeatsAreBounded",
 	"internal/totals.Totals.counts":                "the reasons, a closed vocabulary",
+	"webhook.node.fields":                          "one body, until its response",
+	"webhook.ConfiguredActions.Routes":             "the configuration",
+	"webhook/listener.Config.Handlers":             "the configuration",
+	"webhook/listener.Config.Prefixes":             "the configuration",
+	"webhook/listener.connections.clients":         "webhooks.listener.max_connections; an address goes with its last connection: webhook/listener.TestConnectionsAreBounded",
+	"webhook/listener.Rates.recent":                "8,192 addresses with recent: webhook/listener.TestRatesAreBounded",
+	"webhook/listener.Rates.before":                "the same",
 	"proxy/frontend.Server.listeners":              "the configuration",
 	"proxy/frontend.Server.conns":                  "limits.max_connections",
 	"proxy/frontend.Server.allowed":                "the configuration",
