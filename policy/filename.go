@@ -11,6 +11,9 @@ import (
 // dataExtensions are those of the documents below data/.
 var dataExtensions = []string{".yaml", ".yml", ".json"}
 
+// ruleFolders are the top-level folders of rules.
+var ruleFolders = []string{"egress", "webhook", "repositories"}
+
 // otherFormats are common formats of lists that are not read.
 var otherFormats = []string{".toml", ".csv", ".tsv", ".txt", ".xml", ".ini", ".conf", ".hcl", ".jsonnet", ".cue"}
 
@@ -37,7 +40,7 @@ func CheckFileName(file string) (message, remedy string) {
 		return "", ""
 	}
 	switch {
-	case top == "egress" || top == "repositories":
+	case slices.Contains(ruleFolders, top):
 		return checkRulesName(base, lower, extension)
 	case top == "data":
 		return checkDataName(base, lower, extension)

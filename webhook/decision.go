@@ -27,15 +27,22 @@ type Route struct {
 
 // Decision is the result of one evaluation of a delivery. The zero value denies.
 type Decision struct {
-	Verdict  policy.Verdict
-	Reason   policy.Reason
-	Rule     string   // the id of the rule that decided; empty where none did
-	Rules    []string // every rule that matched, the deciding ones first
-	Message  string   // the policy author's message
-	Revision policy.Revision
-	Routes   []Route // empty where the verdict is deny
-	Input    []byte  // the canonical JSON that was evaluated
-	Duration time.Duration
+	Verdict policy.Verdict
+	Reason  policy.Reason
+	Rule    string   // the id of the rule that decided; empty where none did
+	Rules   []string // every rule that matched, the deciding ones first
+	Message string   // the policy author's message
+	// Mode is report where a denial is not enforced, and WouldDeny is true where the
+	// delivery passes only because of that; Reason is then that of the denial.
+	Mode      policy.Mode
+	WouldDeny bool
+	Revision  policy.Revision
+	// RepositoryRevision is the earlier revision whose rules of the repository were
+	// evaluated. Zero: those of Revision.
+	RepositoryRevision policy.Revision
+	Routes             []Route // empty where the verdict is deny
+	Input              []byte  // the canonical JSON that was evaluated
+	Duration           time.Duration
 }
 
 // Decider decides about verified deliveries. Its methods are called concurrently.

@@ -30,7 +30,7 @@ func asWritten(t testing.TB, native bool) *ast.Compiler {
 	for path, m := range parts.needed(modules) {
 		modules[path] = m
 	}
-	c := l.compiler(false).WithCapabilities(functions.WithNative(l.capabilities()))
+	c := l.compiler(egress, false).WithCapabilities(functions.WithNative(l.capabilities()))
 	if c.Compile(modules); c.Failed() {
 		t.Fatal(c.Errors)
 	}

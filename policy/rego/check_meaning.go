@@ -8,13 +8,13 @@ import (
 
 // checkMeaning runs the checks of package check, for valid rules that cannot be intended,
 // on a unit that parses. p is nil if the unit does not compile.
-func (l *loader) checkMeaning(u *unit, deciding, resolved map[string]*ast.Module, p *program) {
+func (l *loader) checkMeaning(u *part, deciding, resolved map[string]*ast.Module, p *program) {
 	view := l.view(u, deciding, resolved)
 	if p != nil {
 		view.Compiled = p.compiler.Modules
 	}
 	if m := check.RepositoryName(view, u.repository); m != nil && u.isRepository() && l.options.Names {
-		m.File = u.sources[0].path
+		m.File = u.files[0].path
 		l.report([]check.Finding{*m})
 	}
 	for _, c := range []struct {
@@ -36,29 +36,20 @@ func (l *loader) checkMeaning(u *unit, deciding, resolved map[string]*ast.Module
 }
 
 // view is the read-only view of a unit for package check.
-func (l *loader) view(u *unit, deciding, resolved map[string]*ast.Module) *check.Unit {
+func (l *loader) view(u *part, deciding, resolved map[string]*ast.Module) *check.Unit {
 	view := &check.Unit{
 		Package: u.pkg(), Sets: u.sets(), Organization: !u.isRepository(),
 		Resolved:  make(map[string]*ast.Module, len(deciding)),
-		Documents: l.documentView(), Optional: optionalParts,
+		Documents: l.documentView(), Optional: u.domain.optional, Subject: u.domain.subject,
 	}
 	for path := range deciding {
 		view.Resolved[path] = resolved[path]
 	}
 	view.Repositories = l.known
-	view.Fields = func(path string) []string { return inputFields()[path] }
-	view.FieldType = func(path string) string { return fieldTypes()[path] }
+	view.Fields = func(path string) []string { return u.domain.schema().fields[path] }
+	view.FieldType = func(path string) string { return u.domain.schema().types[path] }
 	view.EntryValue = func(key string, value ast.Value) (message, hint string) {
 		return checkValue(key, value), valueHint[key]
 	}
 	return view
 }
-
-// optionalParts are absentPaths for package check.
-var optionalParts = func() []check.Optional {
-	var list []check.Optional
-	for _, p := range absentPaths {
-		list = append(list, check.Optional{Path: p.path, Without: p.without})
-	}
-	return list
-}()

@@ -14,7 +14,7 @@ func (l *loader) checkRuleNames(rule *ast.Rule) {
 		if r.root != "input" {
 			continue
 		}
-		for _, name := range namePaths {
+		for _, name := range egress.names {
 			if covers(r.path, name) {
 				l.fail(at(r.at, rule.Location, "input."+name+" is a name, and identity.bitbucket.api is not configured",
 					"configure it, or compare the uuid instead"))
@@ -87,7 +87,7 @@ func (l *loader) documentExists(path []string) bool {
 // request may lack.
 func (f *fields) mayBeAbsent(r read, seen map[*ast.Rule]bool) (field, without string) {
 	if r.root == "input" {
-		return absentField(r.path)
+		return f.domain.absentField(r.path)
 	}
 	rules := f.referred(r.path)
 	if hasDefault(rules) {

@@ -14,7 +14,7 @@ import (
 // checkResolved checks what a unit's deciding files read, after OPA has resolved
 // imports and the names of rules: every reference to data begins with data, and
 // every one to the input with input, however it was written.
-func (l *loader) checkResolved(u *unit, modules map[string]*ast.Module) {
+func (l *loader) checkResolved(u *part, modules map[string]*ast.Module) {
 	for _, path := range slices.Sorted(maps.Keys(modules)) {
 		if l.libraryModules[path] != nil {
 			continue
@@ -25,13 +25,13 @@ func (l *loader) checkResolved(u *unit, modules map[string]*ast.Module) {
 			}
 		}
 	}
-	f := newFields(modules)
+	f := newFields(u.domain, modules)
 	for _, path := range slices.Sorted(maps.Keys(modules)) {
 		if l.libraryModules[path] != nil {
 			continue
 		}
 		for _, rule := range modules[path].Rules {
-			if !l.options.Names && l.runs(checkNames) {
+			if u.domain == egress && !l.options.Names && l.runs(checkNames) {
 				l.checkRuleNames(rule)
 			}
 			if check.RuleName(rule) == setDeny && l.runs(checkAbsent) {
@@ -43,7 +43,7 @@ func (l *loader) checkResolved(u *unit, modules map[string]*ast.Module) {
 }
 
 // checkTestReads checks the references of test files.
-func (l *loader) checkTestReads(u *unit, modules, tests map[string]*ast.Module) {
+func (l *loader) checkTestReads(u *part, modules, tests map[string]*ast.Module) {
 	if !l.runs(checkReads) {
 		return
 	}
@@ -56,7 +56,7 @@ func (l *loader) checkTestReads(u *unit, modules, tests map[string]*ast.Module) 
 
 // checkRuleReads refuses every reference to data that is not visibly to the unit's own
 // package, the library, or a document.
-func (l *loader) checkRuleReads(u *unit, rule *ast.Rule, test bool) {
+func (l *loader) checkRuleReads(u *part, rule *ast.Rule, test bool) {
 	if !test {
 		// Parts of the library are in Go for decisions, and call no builtin that a rule
 		// could replace. A rule must not choose the decision's time either.
@@ -105,7 +105,7 @@ func (l *loader) failRead(t *ast.Term, rule *ast.Rule, message, hint string) {
 }
 
 // checkRead returns what is wrong with a reference that begins with data.
-func (u *unit) checkRead(ref ast.Ref, test bool) (message, hint string) {
+func (u *part) checkRead(ref ast.Ref, test bool) (message, hint string) {
 	part := func(i int) (string, bool) {
 		if i >= len(ref) {
 			return "", false

@@ -14,7 +14,7 @@ import (
 
 // checkSource checks the text of a unit's files: packages, definitions, and the form of
 // the deciding rules.
-func (l *loader) checkSource(u *unit, deciding, tests map[string]*ast.Module) {
+func (l *loader) checkSource(u *part, deciding, tests map[string]*ast.Module) {
 	for _, modules := range []map[string]*ast.Module{deciding, tests} {
 		for _, path := range slices.Sorted(maps.Keys(modules)) {
 			l.report(check.Nesting(modules[path]))
@@ -30,7 +30,7 @@ func (l *loader) checkSource(u *unit, deciding, tests map[string]*ast.Module) {
 		}
 		for i, rule := range m.Rules {
 			l.checkDefinition(u, rule)
-			if name := check.RuleName(rule); isSet(name) {
+			if name := check.RuleName(rule); u.domain.isSet(name) {
 				l.checkSetRule(u, name, rule)
 				if l.runs(checkIDs) {
 					var previous *ast.Rule
@@ -51,7 +51,7 @@ func (l *loader) checkSource(u *unit, deciding, tests map[string]*ast.Module) {
 
 // checkDefinition refuses a rule whose full reference is outside its package, or looks as
 // if it were.
-func (l *loader) checkDefinition(u *unit, rule *ast.Rule) {
+func (l *loader) checkDefinition(u *part, rule *ast.Rule) {
 	if !l.runs(checkDefinitions) {
 		return
 	}
@@ -59,13 +59,13 @@ func (l *loader) checkDefinition(u *unit, rule *ast.Rule) {
 	switch {
 	case !full.HasPrefix(u.pkg()) || len(full) <= len(u.pkg()):
 		l.fail(at(rule.Head.Location, rule.Location, "the rule defines "+full.String()+", outside of its package", "a file defines rules of "+packageText(u.pkg())+" only"))
-	case slices.Contains([]string{"data", "input", "sallyport", "egress", "repository", "lib"}, name) && len(rule.Head.Ref()) > 1:
+	case slices.Contains([]string{"data", "input", "sallyport", "egress", "repository", "webhook", "webhook_repository", "lib"}, name) && len(rule.Head.Ref()) > 1:
 		l.fail(at(rule.Head.Location, rule.Location, "the rule defines "+full.String(),
 			"a rule's name is relative to its package: write allow, deny or a name of its own"))
 	case strings.HasPrefix(name, "test_"):
 		l.fail(at(rule.Head.Location, rule.Location, "a test does not belong among the rules", "move "+name+" into a file whose name ends in _test.rego"))
-	case isSet(name) && !slices.Contains(u.sets(), name):
-		l.fail(at(rule.Head.Location, rule.Location, "a repository's policy cannot define "+name, "only the organization can, in egress/"))
+	case u.domain.isSet(name) && !slices.Contains(u.sets(), name):
+		l.fail(at(rule.Head.Location, rule.Location, "a repository's policy cannot define "+name, "only the organization can, in "+u.domain.folder+"/"))
 	}
 }
 
@@ -88,7 +88,7 @@ func (l *loader) checkImports(m *ast.Module) {
 // checkTestFile permits a test file to define tests, and fixtures that no policy can read.
 // With a rule of the deciding package in a test file, tests would pass that fail with the
 // policy in force, which does not have the file.
-func (l *loader) checkTestFile(u *unit, m *ast.Module) {
+func (l *loader) checkTestFile(u *part, m *ast.Module) {
 	own := m.Package.Path.Equal(u.pkg())
 	if l.runs(checkPackages) && !own && !m.Package.Path.Equal(u.testPkg()) {
 		l.fail(at(m.Package.Location, nil, "package "+packageText(m.Package.Path)+" does not belong into this test file",
@@ -107,22 +107,14 @@ func (l *loader) checkTestFile(u *unit, m *ast.Module) {
 		case own:
 			l.fail(at(rule.Head.Location, rule.Location, "a test file of package "+packageText(u.pkg())+" defines tests only, and "+name+" is none",
 				"name it test_…, or move the file's tests and fixtures to package "+packageText(u.testPkg())))
-		case isSet(name):
+		case u.domain.isSet(name):
 			l.fail(at(rule.Head.Location, rule.Location, "a test file cannot define "+name, "rename the fixture"))
 		}
 	}
 }
 
-// knownKeys are the keys of an entry, by set.
-var knownKeys = map[string][]string{
-	setAllow:    {"rule", "message", "protocol", "allow_ip_literal", "limits", "expires"},
-	setDeny:     {"rule", "message", "enforce_in_report_mode"},
-	setReport:   {"rule", "message"},
-	setDelegate: {"rule", "message"},
-}
-
 // checkSetRule checks one rule of allow, deny, report or delegate.
-func (l *loader) checkSetRule(u *unit, set string, rule *ast.Rule) {
+func (l *loader) checkSetRule(u *part, set string, rule *ast.Rule) {
 	if !slices.Contains(u.sets(), set) {
 		return // refused as a definition
 	}
@@ -139,23 +131,23 @@ func (l *loader) checkSetRule(u *unit, set string, rule *ast.Rule) {
 		}
 		return
 	}
-	l.checkEntry(set, rule, entry)
+	l.checkEntry(u.domain, set, rule, entry)
 }
 
 // checkEntry checks an entry's keys, and those of its values that are literal.
-func (l *loader) checkEntry(set string, rule *ast.Rule, entry ast.Object) {
+func (l *loader) checkEntry(d *domain, set string, rule *ast.Rule, entry ast.Object) {
 	hasRule := false
 	entry.Foreach(func(key, value *ast.Term) {
 		name, ok := key.Value.(ast.String)
 		if !ok {
 			if l.runs(checkKeys) {
-				l.fail(at(key.Location, rule.Location, "a key of an entry is a literal string", "write one of "+strings.Join(knownKeys[set], ", ")))
+				l.fail(at(key.Location, rule.Location, "a key of an entry is a literal string", "write one of "+strings.Join(d.keys[set], ", ")))
 			}
 			return
 		}
-		if !slices.Contains(knownKeys[set], string(name)) {
+		if !slices.Contains(d.keys[set], string(name)) {
 			if l.runs(checkKeys) {
-				l.fail(at(key.Location, rule.Location, fmt.Sprintf("%s has no key %q", set, string(name)), keyHint(set, string(name))))
+				l.fail(at(key.Location, rule.Location, fmt.Sprintf("%s has no key %q", set, string(name)), keyHint(d, set, string(name))))
 			}
 			return
 		}
@@ -171,21 +163,24 @@ func (l *loader) checkEntry(set string, rule *ast.Rule, entry ast.Object) {
 			l.fail(at(value.Location, rule.Location, string(name)+" "+message, valueHint[string(name)]))
 		}
 	})
+	if set == setRoute && l.runs(checkKeys) {
+		l.checkRoute(rule, entry)
+	}
 	if !hasRule && l.runs(checkIDs) {
 		l.fail(at(rule.Head.Location, rule.Location, "the entry has no rule id", `add "rule": "an-id", which the log will name`))
 	}
 }
 
-func keyHint(set, name string) string {
-	for _, other := range []string{setAllow, setDeny} {
-		if other != set && slices.Contains(knownKeys[other], name) {
+func keyHint(d *domain, set, name string) string {
+	for _, other := range []string{setAllow, setDeny, setRoute} {
+		if other != set && slices.Contains(d.keys[other], name) {
 			return "only " + other + " has it"
 		}
 	}
-	if n := nearest.Of(name, knownKeys[set]); n != "" {
+	if n := nearest.Of(name, d.keys[set]); n != "" {
 		return fmt.Sprintf("did you mean %q?", n)
 	}
-	return "it may have " + strings.Join(knownKeys[set], ", ")
+	return "it may have " + strings.Join(d.keys[set], ", ")
 }
 
 const maxIDBytes = 128

@@ -9,13 +9,13 @@ import (
 	"github.com/sallyport/sallyport/policy/rego/functions"
 )
 
-// compile compiles a unit's modules together with the rules of the library that they need.
+// compile compiles a part's modules together with the rules of the library that they need.
 // resolved are copies of the modules after OPA resolved imports and names, before it
 // rewrote the rest; nil if it did not get that far.
-func (l *loader) compile(u *unit, modules map[string]*ast.Module, check bool) (p *program, resolved map[string]*ast.Module, err error) {
+func (l *loader) compile(u *part, modules map[string]*ast.Module, check bool) (p *program, resolved map[string]*ast.Module, err error) {
 	all := maps.Clone(modules)
 	maps.Copy(all, l.native.needed(modules))
-	c := l.compiler(check).WithCapabilities(functions.WithNative(l.capabilities())).WithStageAfterID(ast.StageResolveRefs, ast.CompilerStageDefinition{
+	c := l.compiler(u.domain, check).WithCapabilities(functions.WithNative(l.capabilities())).WithStageAfterID(ast.StageResolveRefs, ast.CompilerStageDefinition{
 		Name: "KeepResolved", MetricName: "keep_resolved",
 		Stage: func(c *ast.Compiler) *ast.Error {
 			resolved = make(map[string]*ast.Module, len(c.Modules))
@@ -40,7 +40,7 @@ func (l *loader) compile(u *unit, modules map[string]*ast.Module, check bool) (p
 // compiler returns a compiler that refuses all faults that are known before an evaluation.
 // Checking the schema is a third of the time of compiling a repository's rules: without
 // check it is left out, for rules that are known to pass it.
-func (l *loader) compiler(check bool) *ast.Compiler {
+func (l *loader) compiler(d *domain, check bool) *ast.Compiler {
 	c := ast.NewCompiler().
 		WithCapabilities(l.capabilities()).
 		WithStrict(true).
@@ -48,15 +48,31 @@ func (l *loader) compiler(check bool) *ast.Compiler {
 		WithUseTypeCheckAnnotations(false). // a comment cannot give the input another type
 		SetErrorLimit(0)
 	if check && l.runs(checkSchema) {
-		c = c.WithSchemas(schemas())
+		c = c.WithSchemas(d.schema().set)
 	}
 	return c
 }
 
-// compileUnit compiles a unit that was checked before.
-func (l *loader) compileUnit(u *unit) (*program, error) {
+// compileUnit compiles the parts of a unit that was checked before.
+func (l *loader) compileUnit(u *unit) (*unitPrograms, error) {
+	programs := &unitPrograms{}
+	for _, p := range u.parts() {
+		compiled, err := l.compilePart(p)
+		if err != nil {
+			return nil, err
+		}
+		if p.domain == deliveries {
+			programs.deliveries = compiled
+		} else {
+			programs.egress = compiled
+		}
+	}
+	return programs, nil
+}
+
+func (l *loader) compilePart(u *part) (*program, error) {
 	modules := map[string]*ast.Module{}
-	for _, src := range u.sources {
+	for _, src := range u.files {
 		if src.test {
 			continue
 		}

@@ -56,6 +56,11 @@ func (s *Set) Replay(ctx context.Context, input []byte) (policy.Decision, error)
 		d.Revision = s.Revision()
 		return d, fmt.Errorf("policy: %w", err)
 	}
+	if err := in.fromDelivery(); err != nil {
+		d := denied(in)
+		d.Revision = s.Revision()
+		return d, err
+	}
 	d, err := s.evaluate(ctx, in)
 	d.Revision = s.Revision()
 	d.Duration = time.Since(start)
@@ -158,6 +163,14 @@ func (s *Set) evaluateInWorker(ctx context.Context, p *remoteProgram, in *evalIn
 		return nil, fmt.Errorf("policy: %w", err)
 	}
 	return r, nil
+}
+
+// organizationProgram returns the organization's program of a domain, nil if it has none.
+func (s *Set) organizationProgram(d *domain) *program {
+	if d == deliveries {
+		return s.deliveries
+	}
+	return s.organization
 }
 
 // ownProgram returns the program of an input's repository, nil if it has none.

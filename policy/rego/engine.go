@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/webhook"
 )
 
 // ErrNoPolicy is the error of a decision while no policy is active.
@@ -64,6 +65,28 @@ func (e *Engine) DecideOrganization(ctx context.Context, request *policy.Request
 	d, final, err = set.DecideOrganization(ctx, request)
 	d.Activation = activation
 	return d, final, err
+}
+
+// HasWebhookRules reports whether the active set has rules about webhook deliveries; see
+// [Set.HasWebhookRules].
+func (e *Engine) HasWebhookRules() bool {
+	set := e.Current()
+	return set != nil && set.HasWebhookRules()
+}
+
+// DecideDelivery evaluates the current set; see [Set.DecideDelivery]. The error is
+// [ErrNoPolicy] if no policy is active, and [ErrNoWebhookRules] if the active one has no
+// rules about deliveries. The caller then decides by the configuration, or denies.
+func (e *Engine) DecideDelivery(ctx context.Context, delivery *webhook.Delivery) (webhook.Decision, error) {
+	set := e.Current()
+	if set == nil {
+		return webhook.Decision{Reason: policy.PolicyError}, ErrNoPolicy
+	}
+	d, err := set.DecideDelivery(ctx, delivery)
+	if err == nil {
+		e.recent.noteDelivery(delivery, d.Input)
+	}
+	return d, err
 }
 
 // Swap makes a set the active one and returns the previous one, nil if there was none.

@@ -9,6 +9,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/webhook"
 )
 
 // maxMessageBytes bounds the message of a rule, which a client reads.
@@ -24,6 +25,8 @@ const maxMessageBytes = 1024
 //	          durations as Go writes them, sizes in bytes
 //	expires   an RFC 3339 time from which on the entry does not count
 //	enforce_in_report_mode true: report mode does not soften the deny
+//	action    what a route does with a delivery
+//	endpoint  the configured name of the endpoint of a route
 type entry struct {
 	rule     string
 	message  string
@@ -32,6 +35,7 @@ type entry struct {
 	limits   policy.Limits
 	expires  time.Time
 	always   bool
+	route    webhook.Route // of a route, without its rule
 }
 
 // valueHint is the hint about the value of a key.
@@ -41,6 +45,8 @@ var valueHint = map[string]string{
 	"allow_ip_literal":       "write true or false",
 	"enforce_in_report_mode": "write true or false",
 	"limits":                 `write any of {"lifetime": "2h", "idle": "5m", "bytes_sent": 1048576, "bytes_received": 1073741824, "step_bytes_sent": 10485760, "step_bytes_received": 10737418240}`,
+	"action":                 "write one of refresh_policy, forward, refresh_names, refresh_resource",
+	"endpoint":               "write the name of an endpoint in webhooks.endpoints",
 	"expires":                `write a time such as "2026-12-31T00:00:00Z"`,
 }
 
@@ -72,6 +78,9 @@ func readEntry(set string, value ast.Value) (entry, error) {
 	})
 	if err == nil && e.rule == "" {
 		err = fmt.Errorf("an entry of %s has no rule id", set)
+	}
+	if err == nil && set == setRoute {
+		err = checkedRoute(e.route)
 	}
 	return e, err
 }
@@ -106,6 +115,8 @@ func (e *entry) set(key string, value ast.Value) (err error) {
 		}
 	case "limits":
 		e.limits, err = readLimits(value)
+	case "action", "endpoint":
+		err = e.setRoute(key, value)
 	default:
 		err = fmt.Errorf("is not known")
 	}

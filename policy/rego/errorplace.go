@@ -13,12 +13,12 @@ import (
 
 // entryPlaces are the locations of the entries of the sets, by set and id: ids are literal
 // strings, so the location of an entry is known before an evaluation.
-func entryPlaces(modules map[string]*ast.Module) map[string]*ast.Location {
+func entryPlaces(d *domain, modules map[string]*ast.Module) map[string]*ast.Location {
 	places := map[string]*ast.Location{}
 	for _, path := range slices.Sorted(maps.Keys(modules)) {
 		for _, rule := range modules[path].Rules {
 			entry, ok := keyObject(rule.Head)
-			if !ok || !isSet(check.RuleName(rule)) {
+			if !ok || !d.isSet(check.RuleName(rule)) {
 				continue
 			}
 			id := entry.Get(ast.StringTerm("rule"))

@@ -20,13 +20,16 @@ import (
 // evalInput is the input of one evaluation in its two forms: the value that is evaluated
 // and the bytes that are kept. One function writes both, from the same cleaned strings.
 type evalInput struct {
+	domain     *domain
 	term       *ast.Term
 	json       []byte
 	time       time.Time
-	repository string   // whose own policy is evaluated
-	missing    []string // the namePaths without a value whose object exists
-	address    bool     // the target is an IP literal
-	host       string   // of the target, for messages
+	repository string // whose own policy is evaluated
+	// repositoryUUID is of a delivery, which does not name its workspace's UUID.
+	repositoryUUID string
+	missing        []string // the names without a value whose object exists
+	address        bool     // the target is an IP literal
+	host           string   // of the target, for messages
 
 	everyRule     bool              // evaluate also the rules that an index leaves out, to trace them
 	clock         builtins.NDBCache // reads of the clock are recorded here; nil: they are not
@@ -96,7 +99,8 @@ func newPrincipalPart(p *identity.Principal, names bool) (*principalPart, error)
 // newEvalInput makes the canonical input of a request.
 func newEvalInput(r *policy.Request, part *principalPart) *evalInput {
 	in := &evalInput{
-		time: r.Time.UTC().Truncate(time.Microsecond), repository: part.repository,
+		domain: egress,
+		time:   r.Time.UTC().Truncate(time.Microsecond), repository: part.repository,
 		missing: part.missing, address: r.Target.IsAddress(), host: r.Target.Host,
 	}
 	w := &canonical.Writer{}
@@ -139,7 +143,7 @@ func recordedInput(input []byte, names bool) (*evalInput, error) {
 	if n == nil || n.Object == nil {
 		return nil, errors.New("the recorded input is not an object")
 	}
-	in := &evalInput{term: n.Term(), json: input}
+	in := &evalInput{domain: egress, term: n.Term(), json: input}
 	get := func(path ...string) string {
 		at := n
 		for _, p := range path {
@@ -153,6 +157,10 @@ func recordedInput(input []byte, names bool) (*evalInput, error) {
 	if in.time, err = time.Parse(time.RFC3339, get("time")); err != nil {
 		return nil, fmt.Errorf("the recorded input has no time: %w", err)
 	}
+	if n.Object["receiver"] != nil {
+		in.recordedDelivery(get)
+		return in, nil
+	}
 	in.host = get("target", "host")
 	_, err = netip.ParseAddr(in.host)
 	in.address = err == nil
@@ -160,7 +168,7 @@ func recordedInput(input []byte, names bool) (*evalInput, error) {
 		in.repository = get("principal", "workspace", "uuid") + "/" + get("principal", "repository", "uuid")
 	}
 	if names {
-		for _, path := range namePaths {
+		for _, path := range egress.names {
 			parts := splitPath(path)
 			if get(parts...) == "" && get(parts[0], parts[1], "uuid") != "" {
 				in.missing = append(in.missing, path)

@@ -33,7 +33,7 @@ func (s *Set) Explain(ctx context.Context, input []byte) (*Explanation, error) {
 	}
 	var organization, repository results
 	if p := s.organization; p != nil && len(p.sets) > 0 {
-		if organization, x.Rules, err = s.loader.fork().explain(ctx, p, s.loader.organization, in); err != nil {
+		if organization, x.Rules, err = s.loader.fork().explain(ctx, p, s.loader.organization.part(egress), in); err != nil {
 			return x, err
 		}
 	}
@@ -53,7 +53,7 @@ func (s *Set) Explain(ctx context.Context, input []byte) (*Explanation, error) {
 }
 
 // explain evaluates a program with a tracer.
-func (l *loader) explain(ctx context.Context, p *program, u *unit, in *evalInput) (r results, rules []Explained, err error) {
+func (l *loader) explain(ctx context.Context, p *program, u *part, in *evalInput) (r results, rules []Explained, err error) {
 	in.everyRule = true
 	tracer := newRuleTracer(u)
 	err = recovered("explaining "+p.name, func() (err error) {
@@ -97,14 +97,15 @@ func ignored(e *Explained, organization, repository results, in *evalInput) stri
 // ruleTracer records how far the evaluation of each rule of a unit's sets came. Rules are
 // identified by their location, because compiling copies them.
 type ruleTracer struct {
+	domain  *domain
 	pkg     ast.Ref
 	queries map[uint64]string // the query of a rule's body, by its place
 	far     map[string]*ast.Expr
 	matched map[string]bool
 }
 
-func newRuleTracer(u *unit) *ruleTracer {
-	return &ruleTracer{pkg: u.pkg(), queries: map[uint64]string{}, far: map[string]*ast.Expr{}, matched: map[string]bool{}}
+func newRuleTracer(u *part) *ruleTracer {
+	return &ruleTracer{domain: u.domain, pkg: u.pkg(), queries: map[uint64]string{}, far: map[string]*ast.Expr{}, matched: map[string]bool{}}
 }
 
 func (*ruleTracer) Enabled() bool               { return true }
@@ -113,7 +114,7 @@ func (*ruleTracer) Config() topdown.TraceConfig { return topdown.TraceConfig{} }
 func (t *ruleTracer) TraceEvent(e topdown.Event) {
 	switch node := e.Node.(type) {
 	case *ast.Rule:
-		if node.Module == nil || !node.Module.Package.Path.Equal(t.pkg) || !isSet(check.RuleName(node)) {
+		if node.Module == nil || !node.Module.Package.Path.Equal(t.pkg) || !t.domain.isSet(check.RuleName(node)) {
 			return
 		}
 		switch e.Op {
@@ -142,9 +143,9 @@ func spot(l *ast.Location) string {
 
 // explained lists the rules of a unit's sets in the order of the files, with the outcome
 // of each.
-func (l *loader) explained(u *unit, tracer *ruleTracer, in *evalInput) ([]Explained, error) {
+func (l *loader) explained(u *part, tracer *ruleTracer, in *evalInput) ([]Explained, error) {
 	var list []Explained
-	for _, src := range u.sources {
+	for _, src := range u.files {
 		if src.test {
 			continue
 		}
@@ -154,7 +155,7 @@ func (l *loader) explained(u *unit, tracer *ruleTracer, in *evalInput) ([]Explai
 		}
 		for _, rule := range module.Rules {
 			entry, ok := keyObject(rule.Head)
-			if !ok || !isSet(check.RuleName(rule)) {
+			if !ok || !u.domain.isSet(check.RuleName(rule)) {
 				continue
 			}
 			e := Explained{

@@ -23,11 +23,12 @@ type read struct {
 // fields finds the fields of the input that rules read, directly and through the rules
 // that they refer to.
 type fields struct {
-	rules map[string][]*ast.Rule // by full name: data.sallyport.egress.helper
+	domain *domain
+	rules  map[string][]*ast.Rule // by full name: data.sallyport.egress.helper
 }
 
-func newFields(modules map[string]*ast.Module) *fields {
-	f := &fields{rules: map[string][]*ast.Rule{}}
+func newFields(d *domain, modules map[string]*ast.Module) *fields {
+	f := &fields{domain: d, rules: map[string][]*ast.Rule{}}
 	for _, m := range modules {
 		for _, rule := range m.Rules {
 			name := strings.TrimPrefix(m.Package.Path.String(), "data.") + "." + check.RuleName(rule)
@@ -211,10 +212,10 @@ func covers(path []string, field string) bool {
 }
 
 // absentField returns the field on the path that a request may lack.
-func absentField(path []string) (field, without string) {
-	for _, a := range absentPaths {
-		if covers(path, a.path) {
-			return a.path, a.without
+func (d *domain) absentField(path []string) (field, without string) {
+	for _, a := range d.optional {
+		if covers(path, a.Path) {
+			return a.Path, a.Without
 		}
 	}
 	return "", ""

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/sallyport/sallyport/policy/rego/canonical"
 	"github.com/sallyport/sallyport/policy/rego/functions"
 )
 
@@ -149,7 +150,7 @@ var fingerprint = sync.OnceValue(func() string {
 	if build, ok := debug.ReadBuildInfo(); ok {
 		fmt.Fprintln(h, build)
 	}
-	fmt.Fprintf(h, "%d %s\n", findingsFormat, schemaJSON)
+	fmt.Fprintf(h, "%d %s %s\n", findingsFormat, schemaJSON, canonical.DeliverySchema)
 	for _, b := range functions.Capabilities().Builtins {
 		fmt.Fprintln(h, b.Name)
 	}

@@ -39,7 +39,7 @@ func comments(path string, content []byte) (int, error) {
 	l := &loader{}
 	m, err := l.parse(source{path: path, content: content})
 	if err != nil {
-		l.fromOPA(err)
+		l.fromOPA(domainOf(path), err)
 		return 0, l.errors
 	}
 	if m == nil {

@@ -34,8 +34,8 @@ var lineRemedies = []struct {
 	{regexp.MustCompile(`(^|[\s({;])![\w(]`), "write not, and a space, for !"},
 	{regexp.MustCompile(`^\s*from\s.*\simport\s`), "write: import data.sallyport.lib"},
 	{regexp.MustCompile(`(^|[\s{;])for\s+\w+\s+in\s`), "write some for for: some host in data.hosts"},
-	{regexp.MustCompile(`^(allow|deny|report|delegate)(\s+contain|\s+has|\s+[a-bd-z]\w*)?\s*\{`), ruleForm},
-	{regexp.MustCompile(`^(allow|deny|report|delegate)\s+contains\s+\{.*\}\s*([a-hj-z]\w*|i[a-eg-z]\w*)\s`), "write if between the entry and its condition, and each condition on a line of its own between { and }"},
+	{regexp.MustCompile(`^(allow|deny|report|delegate|route)(\s+contain|\s+has|\s+[a-bd-z]\w*)?\s*\{`), ruleForm},
+	{regexp.MustCompile(`^(allow|deny|report|delegate|route)\s+contains\s+\{.*\}\s*([a-hj-z]\w*|i[a-eg-z]\w*)\s`), "write if between the entry and its condition, and each condition on a line of its own between { and }"},
 }
 
 // remedies are hints for errors of OPA's parser and compiler (v1), by the first part that
@@ -69,14 +69,14 @@ var remedies = []struct{ part, do string }{
 }
 
 // remedy is a hint for an error of OPA; "" if there is none.
-func remedy(err *ast.Error) string {
+func remedy(d *domain, err *ast.Error) string {
 	line, _ := err.Details.(sourceLine)
 	text := string(line)
 	form := ruleForm
 	if err.Location != nil {
 		form = formFor(text + string(err.Location.Text))
 		if strings.Contains(err.Message, "match error") {
-			if do := objectField(string(err.Location.Text)); do != "" {
+			if do := d.schema().objectField(string(err.Location.Text)); do != "" {
 				return do
 			}
 		}
@@ -108,7 +108,7 @@ func remedy(err *ast.Error) string {
 
 var (
 	quotedText = regexp.MustCompile(`"(\\.|[^"\\])*"`)
-	setOfLine  = regexp.MustCompile(`^\s*(allow|deny|report|delegate)\b`)
+	setOfLine  = regexp.MustCompile(`^\s*(allow|deny|report|delegate|route)\b`)
 	inputField = regexp.MustCompile(`\binput((?:\.[a-z_]+)+)`)
 )
 
@@ -122,10 +122,10 @@ func formFor(line string) string {
 
 // objectField is a hint with the members of an object of the input that is compared with
 // another value; "" if the expression has none.
-func objectField(text string) string {
+func (s *inputSchema) objectField(text string) string {
 	for _, found := range inputField.FindAllStringSubmatch(text, -1) {
 		field := found[1][1:]
-		if members := inputFields()[field]; fieldTypes()[field] == "object" && len(members) > 0 {
+		if members := s.fields[field]; s.types[field] == "object" && len(members) > 0 {
 			return "input." + field + " is an object: compare one of its members, input." + field + "." + strings.Join(members, ", input."+field+".")
 		}
 	}

@@ -42,7 +42,7 @@ type hostedEnvironment struct {
 	programs *lru[string, *hostedProgram]
 }
 
-type hostedProgram struct{ program *program }
+type hostedProgram struct{ programs *unitPrograms }
 
 func newHost() *host { return &host{environments: newLRU[uint64, *hostedEnvironment](maxEnvironments)} }
 
@@ -56,13 +56,13 @@ func (h *host) environment(key uint64) *hostedEnvironment {
 	return e
 }
 
-// program returns the compiled policy of a repository, or nil.
-func (e *hostedEnvironment) program(repository string) *program {
+// compiled returns the compiled policy of a repository, or nil.
+func (e *hostedEnvironment) compiled(repository string) *unitPrograms {
 	p := e.programs.get(repository, func() *hostedProgram { return &hostedProgram{} })
-	if p.program == nil {
+	if p.programs == nil {
 		e.programs.forget(repository, func(*hostedProgram) bool { return true })
 	}
-	return p.program
+	return p.programs
 }
 
 // measureEvery is the number of calls between two measurements of the memory.
@@ -190,13 +190,17 @@ func (h *host) evaluate(request []byte) []byte {
 	if e == nil {
 		return []byte{replyNoEnvironment}
 	}
-	p := e.program(evaluation.repository)
-	if p == nil {
+	programs := e.compiled(evaluation.repository)
+	if programs == nil {
 		return []byte{replyNoUnit}
 	}
 	in, err := readInput(evaluation.input, e.loader.options.Names)
 	if err != nil {
 		return failure(err)
+	}
+	p := programs.of(in.domain)
+	if !p.defines() {
+		return (&evaluationReply{}).append([]byte{replyOK})
 	}
 	in.clock = builtins.NDBCache{}
 	r, err := p.evaluate(context.Background(), in, evaluation.deadline)

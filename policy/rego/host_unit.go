@@ -49,12 +49,22 @@ func (e *hostedEnvironment) execute(kind byte, r *unitRequest) (any, error) {
 		if err != nil || kind == requestPrepare {
 			return nil, err
 		}
-		return &compileReply{Names: p.names, Volatile: volatileReads(p), Empty: len(p.sets) == 0}, nil
+		c := &compileReply{Volatile: volatileReads(p.egress), Empty: !p.egress.defines(), Deliveries: p.deliveries.defines()}
+		if p.egress != nil {
+			c.Names = p.egress.names
+		}
+		return c, nil
 	}
-	p := e.program(u.repository)
-	if p == nil {
+	return e.executeInput(ctx, kind, r, u)
+}
+
+// executeInput executes a request that evaluates an input.
+func (e *hostedEnvironment) executeInput(ctx context.Context, kind byte, r *unitRequest, u *unit) (any, error) {
+	l := e.loader.fork()
+	programs := e.compiled(u.repository)
+	if programs == nil {
 		var err error
-		if p, err = e.compile(u); err != nil {
+		if programs, err = e.compile(u); err != nil {
 			return nil, err
 		}
 	}
@@ -62,11 +72,16 @@ func (e *hostedEnvironment) execute(kind byte, r *unitRequest) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch kind {
-	case requestExplain:
-		return l.explainUnit(ctx, p, u, in)
-	case requestPlace:
+	p := programs.of(in.domain)
+	switch {
+	case kind == requestExplain && p.defines():
+		return l.explainUnit(ctx, p, u.part(in.domain), in)
+	case kind == requestExplain:
+		return &explainReply{Results: (&evaluationReply{}).append(nil)}, nil
+	case kind == requestPlace && p.defines():
 		return e.place(ctx, p, u, in, r)
+	case kind == requestPlace:
+		return &placeReply{}, nil
 	}
 	return nil, errors.New("not a request to a policy worker")
 }
@@ -109,7 +124,7 @@ func (e *hostedEnvironment) documents(ctx context.Context) (any, error) {
 	return &documentsReply{Errors: l.errors, Warnings: l.warnings, Ended: l.endedExceptions(time.Now()), Data: text}, nil
 }
 
-func (e *hostedEnvironment) compile(u *unit) (*program, error) {
+func (e *hostedEnvironment) compile(u *unit) (*unitPrograms, error) {
 	p, err := e.loader.compileUnit(u)
 	if err != nil {
 		return nil, err
@@ -131,7 +146,7 @@ func (e *hostedEnvironment) place(ctx context.Context, p *program, u *unit, in *
 }
 
 // explainUnit explains in a worker.
-func (l *loader) explainUnit(ctx context.Context, p *program, u *unit, in *evalInput) (*explainReply, error) {
+func (l *loader) explainUnit(ctx context.Context, p *program, u *part, in *evalInput) (*explainReply, error) {
 	r, rules, err := l.explain(ctx, p, u, in)
 	if err != nil {
 		return nil, err

@@ -18,7 +18,7 @@ func readInput(input []byte, names bool) (*evalInput, error) {
 	if utf8.Valid(input) {
 		if t := r.object(0); t != nil && len(r.rest) == 0 {
 			if moment, ok := timeOf(t); ok {
-				return &evalInput{term: t, json: input, time: moment}, nil
+				return &evalInput{domain: domainOfInput(t), term: t, json: input, time: moment}, nil
 			}
 		}
 	}

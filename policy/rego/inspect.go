@@ -10,21 +10,27 @@ import (
 	"github.com/sallyport/sallyport/policy/rego/check"
 )
 
-// inspect parses, checks and compiles one unit, and reports its faults. The program is nil
-// if there are any.
-func (l *loader) inspect(u *unit) *program {
+// inspect parses, checks and compiles each part of a unit, and reports the faults.
+func (l *loader) inspect(u *unit) {
+	u.reads, u.all = nil, false
+	for _, p := range u.parts() {
+		l.inspectPart(p)
+	}
+}
+
+// inspectPart parses, checks and compiles one part, and reports its faults.
+func (l *loader) inspectPart(u *part) {
 	before := len(l.errors)
 	deciding, tests := l.parseUnit(u)
 	l.checkSource(u, deciding, tests)
 	// What the checks of names and shapes refuse would only be repeated, in
 	// other words, by the compiler.
 	if len(l.errors) > before {
-		return nil
+		return
 	}
 	p, resolved, errs := l.compile(u, deciding, true)
-	l.fromOPA(errs)
+	l.fromOPA(u.domain, errs)
 	if resolved != nil {
-		u.reads, u.all = nil, false
 		u.noteReads(resolved, l.libraryModules)
 		l.checkResolved(u, resolved)
 		l.checkMeaning(u, deciding, resolved, p)
@@ -38,7 +44,7 @@ func (l *loader) inspect(u *unit) *program {
 			all[path] = m
 		}
 		together, resolved, errs := l.compile(u, all, true)
-		l.fromOPA(errs)
+		l.fromOPA(u.domain, errs)
 		if resolved != nil {
 			u.noteReads(resolved, l.libraryModules)
 			l.checkTestReads(u, resolved, tests)
@@ -49,23 +55,21 @@ func (l *loader) inspect(u *unit) *program {
 		}
 	}
 	if len(l.errors) > before {
-		return nil
+		return
 	}
 	if err := p.warmUp(l.libraryModules); err != nil && l.runs(checkEnds) && !l.options.Recorded {
 		l.fail(asError(err))
-		return nil
 	}
-	return p
 }
 
-// parseUnit parses a unit's files and reports what does not parse.
-func (l *loader) parseUnit(u *unit) (deciding, tests map[string]*ast.Module) {
+// parseUnit parses a part's files and reports what does not parse.
+func (l *loader) parseUnit(u *part) (deciding, tests map[string]*ast.Module) {
 	deciding, tests = map[string]*ast.Module{}, map[string]*ast.Module{}
-	for _, s := range u.sources {
+	for _, s := range u.files {
 		u.mark(s.path)
 		module, err := l.parse(s)
 		if err != nil {
-			l.fromOPA(err)
+			l.fromOPA(u.domain, err)
 			continue
 		}
 		if s.test {

@@ -38,7 +38,7 @@ func (s *Set) WithRepository(repository string, other *Set) (*Set, error) {
 		return nil, fmt.Errorf("policy: revision %s has no rules of repository %s", other.Revision().Digest, repository)
 	}
 	both := &Set{
-		snapshot: s.snapshot, warnings: s.warnings, loader: s.loader, organization: s.organization, units: maps.Clone(s.units),
+		snapshot: s.snapshot, warnings: s.warnings, loader: s.loader, organization: s.organization, deliveries: s.deliveries, units: maps.Clone(s.units),
 		programs: newLRU[string, *lazyProgram](maxPrograms), exceptions: s.exceptions,
 		principals: newLRU[*identity.Principal, *lazyPart](maxPrincipals), kept: map[string]*Set{repository: kept}, faults: new(faults),
 	}

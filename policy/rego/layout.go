@@ -62,9 +62,9 @@ func (l *loader) place(f policy.File, repositories map[string]*unit) {
 	}
 	parts := strings.Split(f.Path, "/")
 	switch {
-	case len(parts) == 2 && parts[0] == "egress":
+	case len(parts) == 2 && (parts[0] == egress.folder || parts[0] == deliveries.folder):
 		l.organization.sources = append(l.organization.sources, s)
-	case len(parts) == 4 && parts[0] == "repositories":
+	case parts[0] == "repositories" && (len(parts) == 4 || len(parts) == 5 && domainOf(f.Path) == deliveries):
 		if at, valid := l.validFolder(f.Path, parts[1], parts[2]); !valid {
 			l.failFile(at, repositories)
 			return
@@ -76,7 +76,7 @@ func (l *loader) place(f policy.File, repositories map[string]*unit) {
 		repositories[repository].sources = append(repositories[repository].sources, s)
 	default:
 		l.failFile(Error{File: f.Path, Line: 1, Column: 1, Message: "policies are not read from this folder",
-			Hint: "put the organization's rules and tests into egress/, a repository's into repositories/<workspace>/<repository>/, directly and not into folders of their own"}, repositories)
+			Hint: "put the organization's rules and tests into egress/, a repository's into repositories/<workspace>/<repository>/, and those about webhook deliveries into webhook/ there, directly and not into folders of their own"}, repositories)
 	}
 }
 

@@ -47,7 +47,7 @@ func TestLibrary(t *testing.T) {
 		}
 	}
 	coverage, report := cover.New(), &TestReport{}
-	if err := l.runTests(t.Context(), newUnit(""), modules, coverage, report); err != nil {
+	if err := l.runTests(t.Context(), newUnit("").part(egress), modules, coverage, report); err != nil {
 		t.Fatal(err)
 	}
 	if len(report.Results) < 20 || !report.Passed() {

@@ -107,11 +107,25 @@ func (l *loader) lintNothing() {
 		return // of which some may be in such a file
 	}
 	for _, s := range l.organization.sources {
-		if !s.test {
+		if !s.test && domainOf(s.path) == egress {
 			return
 		}
 	}
 	l.warn(Error{File: "egress", Message: "there is no rule for the organization, so every request is denied and no repository's rules count", Hint: "put rules into egress/, or begin with sallyport policy init"})
+}
+
+// lintIgnoredDenies warns of repositories' rules about deliveries that nothing evaluates,
+// because the organization has no rules about deliveries.
+func (l *loader) lintIgnoredDenies() {
+	if l.organization.decides(deliveries) {
+		return
+	}
+	for _, u := range l.repositories {
+		if u.decides(deliveries) {
+			l.warn(Error{File: u.part(deliveries).files[0].path, Line: 1, Column: 1, Message: "the deny never counts: the organization has no rules about deliveries, so a delivery takes its receiver's configured actions",
+				Hint: "put rules into webhook/, package sallyport.webhook"})
+		}
+	}
 }
 
 // maxNames bounds the texts of the documents that are compared with folders.

@@ -15,24 +15,30 @@ import (
 // the other, and rules that no index can skip.
 func (l *loader) lintSlow() {
 	for _, u := range l.units() {
-		one := l.fork()
-		deciding, _ := one.parseUnit(u)
-		if len(one.errors) > 0 {
-			continue // reported already
+		for _, p := range u.parts() {
+			l.lintSlowPart(p)
 		}
-		constants := constantsOf(deciding)
-		for _, path := range slices.Sorted(maps.Keys(deciding)) {
-			aliases := importedData(deciding[path])
-			for _, rule := range deciding[path].Rules {
-				ast.WalkRules(rule, func(r *ast.Rule) bool {
-					s := &slowRule{data: l.data, warn: l.slow, aliases: aliases, constants: constants}
-					s.rule(r)
-					return false
-				})
-			}
-		}
-		l.slowRules(u, deciding)
 	}
+}
+
+func (l *loader) lintSlowPart(u *part) {
+	one := l.fork()
+	deciding, _ := one.parseUnit(u)
+	if len(one.errors) > 0 {
+		return // reported already
+	}
+	constants := constantsOf(deciding)
+	for _, path := range slices.Sorted(maps.Keys(deciding)) {
+		aliases := importedData(deciding[path])
+		for _, rule := range deciding[path].Rules {
+			ast.WalkRules(rule, func(r *ast.Rule) bool {
+				s := &slowRule{data: l.data, warn: l.slow, aliases: aliases, constants: constants}
+				s.rule(r)
+				return false
+			})
+		}
+	}
+	l.slowRules(u, deciding)
 }
 
 // importedData are the names under which a file imports documents.
@@ -68,7 +74,7 @@ func (l *loader) slow(loc *ast.Location, message, hint string) {
 
 // slowRules finds many rules of one name that an index cannot skip: OPA looks up rules by
 // the values that they compare with, and evaluates all rules that compare with none.
-func (l *loader) slowRules(u *unit, deciding map[string]*ast.Module) {
+func (l *loader) slowRules(u *part, deciding map[string]*ast.Module) {
 	rules := map[string][]*ast.Rule{}
 	for _, path := range slices.Sorted(maps.Keys(deciding)) {
 		for _, rule := range deciding[path].Rules {
@@ -92,7 +98,7 @@ func (l *loader) slowRules(u *unit, deciding map[string]*ast.Module) {
 		if index == nil {
 			continue
 		}
-		result, err := index.Lookup(unknownRequest{l.data})
+		result, err := index.Lookup(unknownInput{u.domain, l.data})
 		if err != nil || len(result.Rules) < longLoop {
 			continue
 		}
@@ -101,11 +107,14 @@ func (l *loader) slowRules(u *unit, deciding map[string]*ast.Module) {
 	}
 }
 
-// unknownRequest resolves references for an index, with an input that no rule names.
-type unknownRequest struct{ data ast.Object }
+// unknownInput resolves references for an index, with an input that no rule names.
+type unknownInput struct {
+	domain *domain
+	data   ast.Object
+}
 
-func (a unknownRequest) Resolve(ref ast.Ref) (ast.Value, error) {
-	from := warmUpInput().term.Value
+func (a unknownInput) Resolve(ref ast.Ref) (ast.Value, error) {
+	from := warmUpInput(a.domain).term.Value
 	if ref.HasPrefix(ast.DefaultRootRef) {
 		from = a.data
 	} else if !ref.HasPrefix(ast.InputRootRef) {

@@ -67,8 +67,8 @@ func (l *loader) readFiles(ctx context.Context) error {
 }
 
 // inspectAll inspects the units that are not known to be good, several at a time,
-// and returns the organization's program.
-func (l *loader) inspectAll(ctx context.Context) (organization *program, err error) {
+// and returns the organization's programs.
+func (l *loader) inspectAll(ctx context.Context) (organization *unitPrograms, err error) {
 	l.reuse(l.options.Previous)
 	units := l.units()
 	found := make([]*loader, len(units))
@@ -91,9 +91,9 @@ func (l *loader) inspectAll(ctx context.Context) (organization *program, err err
 	return organization, nil
 }
 
-// inspectUnit inspects a unit that is not known to be good. It returns the program of
+// inspectUnit inspects a unit that is not known to be good. It returns the programs of
 // the organization, nil for a repository and where the organization's policy fails.
-func (l *loader) inspectUnit(ctx context.Context, u *unit) (organization *program) {
+func (l *loader) inspectUnit(ctx context.Context, u *unit) (organization *unitPrograms) {
 	known := u.checked
 	switch {
 	case u.failure != nil:
@@ -156,7 +156,7 @@ func (l *loader) testChanged(ctx context.Context) (*TestReport, error) {
 
 // set completes the loading. The set's snapshot has the files of the tree and of the
 // library, because both decide.
-func (l *loader) set(organization *program) (*Set, error) {
+func (l *loader) set(organization *unitPrograms) (*Set, error) {
 	files := slices.DeleteFunc(slices.Clone(l.snapshot.Files), func(f policy.File) bool {
 		return strings.HasPrefix(f.Path, policy.LibraryFolder+"/")
 	})
@@ -168,7 +168,7 @@ func (l *loader) set(organization *program) (*Set, error) {
 		return nil, err
 	}
 	s := &Set{
-		snapshot: snapshot, warnings: l.warnings.sorted(), loader: l, organization: organization,
+		snapshot: snapshot, warnings: l.warnings.sorted(), loader: l, organization: organization.of(egress), deliveries: organization.of(deliveries),
 		units: map[string]*unit{}, exceptions: exceptionsIn(l.data),
 		programs:   newLRU[string, *lazyProgram](maxPrograms),
 		principals: newLRU[*identity.Principal, *lazyPart](maxPrincipals),

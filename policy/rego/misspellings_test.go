@@ -42,8 +42,8 @@ var (
 	limitBytes = slices.DeleteFunc(strings.Fields("bytes_sent bytes_received step_bytes_sent step_bytes_received"), func(key string) bool {
 		return checkValue("limits", ast.NewObject([2]*ast.Term{ast.StringTerm(key), ast.IntNumberTerm(1)})) != ""
 	})
-	denyFlags  = slices.DeleteFunc(slices.Clone(knownKeys[setDeny]), func(key string) bool { return key == "rule" || key == "message" })
-	allowFlags = slices.DeleteFunc(slices.Clone(knownKeys[setAllow]), func(key string) bool { return key != "allow_ip_literal" })
+	denyFlags  = slices.DeleteFunc(slices.Clone(egress.keys[setDeny]), func(key string) bool { return key == "rule" || key == "message" })
+	allowFlags = slices.DeleteFunc(slices.Clone(egress.keys[setAllow]), func(key string) bool { return key != "allow_ip_literal" })
 )
 
 func misspelledPlaces() []misspelledPlace {
@@ -92,7 +92,7 @@ func misspelledPlaces() []misspelledPlace {
 		{name: "the package", whole: "-- egress/a.rego --\npackage sallyport.%s\n\nallow contains {\"rule\": \"x\"} if input.target.port == 25\n", words: []string{"egress"}},
 		{name: "the folder", whole: "-- %s/a.rego --\npackage sallyport.egress\n\nallow contains {\"rule\": \"x\"} if input.target.port == 25\n", words: []string{"egress"}},
 	}
-	for path, fields := range inputFields() {
+	for path, fields := range egress.schema().fields {
 		parent := "input."
 		if path != "" {
 			parent += path + "."

@@ -19,6 +19,10 @@ type Options struct {
 	// Repositories are the full names of all repositories, nil if they are not known. A
 	// rule or document with another name gets a warning.
 	Repositories []string
+	// Webhooks are the configured names that rules about deliveries may name, nil if they
+	// are not known. A rule with another name gets a warning, and a route to another
+	// endpoint is an error of the decision.
+	Webhooks *WebhookNames
 	// Deadline bounds one evaluation; zero is [DefaultDeadline].
 	Deadline time.Duration
 	// SkipTests does not run the tests of the set: for a revision that has passed them,
@@ -59,6 +63,12 @@ type Options struct {
 	// Recorded is set if [Set.Snapshot] returned the snapshot: the library in it is used,
 	// and not the one that this program ships.
 	Recorded bool
+}
+
+// WebhookNames are names in the configuration of webhooks.
+type WebhookNames struct {
+	Receivers []string `json:"receivers"`
+	Endpoints []string `json:"endpoints"`
 }
 
 // RepositoryFailure is the effect on a revision in which the policy of a repository fails:

@@ -37,18 +37,18 @@ func (l *loader) parse(s source) (module *ast.Module, err error) {
 }
 
 // fromOPA adds the errors of OPA's parser and compiler.
-func (l *loader) fromOPA(err error) {
+func (l *loader) fromOPA(d *domain, err error) {
 	switch err := err.(type) {
 	case nil:
 	case ast.Errors:
 		for _, e := range err {
-			l.fromOPA(e)
+			l.fromOPA(d, e)
 		}
 	case *ast.Error:
 		if err == nil {
 			return
 		}
-		message, hint := explain(err)
+		message, hint := explain(d, err)
 		l.fail(at(err.Location, nil, message, hint))
 	default:
 		l.fail(Error{Message: err.Error()})
@@ -56,7 +56,7 @@ func (l *loader) fromOPA(err error) {
 }
 
 // explain returns the message and a hint for an error of OPA.
-func explain(err *ast.Error) (message, hint string) {
+func explain(d *domain, err *ast.Error) (message, hint string) {
 	message = err.Message
 	if name, ok := strings.CutPrefix(message, "undefined function "); ok {
 		if why := functions.WhyRemoved(name); why != "" {
@@ -64,13 +64,13 @@ func explain(err *ast.Error) (message, hint string) {
 		}
 	}
 	if field, ok := strings.CutPrefix(message, "undefined ref: "); ok && strings.HasPrefix(field, "input.") {
-		hint = unknownField(field)
+		hint = d.schema().unknownField(field)
 		return field + " is not in the input", hint
 	}
 	if strings.HasPrefix(message, "undefined ref: data.") {
 		return message, "no rule or package of that name can be read here"
 	}
-	if do := remedy(err); do != "" {
+	if do := remedy(d, err); do != "" {
 		return message, do
 	}
 	if err.Details != nil {
@@ -86,12 +86,11 @@ func explain(err *ast.Error) (message, hint string) {
 }
 
 // unknownField returns a hint for a field that the input does not have.
-func unknownField(ref string) string {
+func (s *inputSchema) unknownField(ref string) string {
 	parts := strings.Split(strings.TrimPrefix(ref, "input."), ".")
-	fields := inputFields()
 	for i := range parts {
 		parent := strings.Join(parts[:i], ".")
-		known := fields[parent]
+		known := s.fields[parent]
 		if slices.Contains(known, parts[i]) {
 			continue
 		}

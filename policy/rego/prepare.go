@@ -24,7 +24,7 @@ func (e *Engine) Prepare(ctx context.Context, set *Set) error {
 	previous := e.Current()
 	var inputs []*evalInput
 	for _, recent := range e.recent.list() {
-		in, err := recordedInput(recent.input, set.loader.options.Names)
+		in, err := set.recentInput(recent.input)
 		if err != nil {
 			continue // of a server with other options, and not the policy's fault
 		}
@@ -34,6 +34,20 @@ func (e *Engine) Prepare(ctx context.Context, set *Set) error {
 		inputs = append(inputs, in)
 	}
 	return set.prepareRepositories(ctx, previous, inputs)
+}
+
+// recentInput reads a recent input, with the name under which its repository has rules in
+// the set. It is an error for a delivery if the set has no rules about deliveries.
+func (s *Set) recentInput(input []byte) (*evalInput, error) {
+	in, err := recordedInput(input, s.loader.options.Names)
+	if err != nil || in.domain != deliveries {
+		return in, err
+	}
+	if !s.HasWebhookRules() {
+		return nil, ErrNoWebhookRules
+	}
+	in.repository, err = s.deliveryRepository(in)
+	return in, err
 }
 
 // Recent is the number of recent inputs that [Engine.Prepare] evaluates.
@@ -76,7 +90,7 @@ func (e *Engine) probeUnit(ctx context.Context, c *Checked) (failure, err error)
 	s := c.set
 	var inputs []*evalInput
 	for _, recent := range e.recent.list() {
-		in, err := recordedInput(recent.input, s.loader.options.Names)
+		in, err := s.recentInput(recent.input)
 		if err == nil && in.repository == c.Repository {
 			inputs = append(inputs, in)
 		}

@@ -1,6 +1,7 @@
 package rego
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -101,12 +102,12 @@ func (s *Set) prepareRepository(ctx context.Context, name string, inputs []*eval
 }
 
 func (s *Set) probeOrganization(ctx context.Context, in *evalInput) error {
-	_, err := s.evaluateProgram(ctx, s.organization, in, s.loader.options.Deadline)
+	_, err := s.evaluateProgram(ctx, s.organizationProgram(in.domain), in, s.loader.options.Deadline)
 	return err
 }
 
 func (s *Set) probeRepository(ctx context.Context, in *evalInput) error {
-	own, err := s.ownProgram(in)
+	own, err := s.repositoryProgram(in)
 	if err != nil {
 		return err
 	}
@@ -133,7 +134,11 @@ func (s *Set) probe(ctx context.Context, in *evalInput, half func(context.Contex
 		}
 	}
 	fault := asError(err)
-	fault.Message = fmt.Sprintf("it cannot decide a recent request (%s to %s): %s", in.repository, in.host, fault.Message)
+	recent := fmt.Sprintf("request (%s to %s)", in.repository, in.host)
+	if in.domain == deliveries {
+		recent = fmt.Sprintf("delivery (of %s to the receiver %s)", cmp.Or(in.repository, "a project"), in.host)
+	}
+	fault.Message = "it cannot decide a recent " + recent + ": " + fault.Message
 	return Errors{fault}
 }
 
@@ -141,12 +146,12 @@ func (s *Set) probe(ctx context.Context, in *evalInput, half func(context.Contex
 // input; nil if they end in time.
 func (s *Set) timeoutPlace(ctx context.Context, in *evalInput) error {
 	deadline := s.loader.options.Deadline
-	if p := s.organization; p != nil && len(p.sets) > 0 {
+	if p := s.organizationProgram(in.domain); p.defines() {
 		if err := p.timeoutPlace(ctx, in, deadline, s.loader.libraryModules); err != nil {
 			return err
 		}
 	}
-	if own, _ := s.program(in.repository); own != nil {
+	if own, _ := s.repositoryProgram(in); own != nil {
 		return own.timeoutPlace(ctx, in, deadline)
 	}
 	return nil

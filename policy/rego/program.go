@@ -17,8 +17,26 @@ import (
 	"github.com/sallyport/sallyport/policy/rego/functions"
 )
 
-// program is a compiled unit. Safe for concurrent use.
+// unitPrograms are the compiled parts of a unit; nil where it has no files of a domain.
+type unitPrograms struct{ egress, deliveries *program }
+
+// of returns the program of a domain, nil if there is none.
+func (p *unitPrograms) of(d *domain) *program {
+	switch {
+	case p == nil:
+		return nil
+	case d == deliveries:
+		return p.deliveries
+	}
+	return p.egress
+}
+
+// defines reports whether a program has a set; a nil one has none.
+func (p *program) defines() bool { return p != nil && len(p.sets) > 0 }
+
+// program is a compiled part of a unit. Safe for concurrent use.
 type program struct {
+	domain   *domain
 	name     string
 	compiler *ast.Compiler
 	query    ast.Body
@@ -38,8 +56,8 @@ type results map[string][]entry
 // rule always has a value, so an undefined result is always an error; a set without a rule
 // is empty and not queried. The modules are as the compiler resolved them, without the
 // library's.
-func newProgram(u *unit, c *ast.Compiler, modules map[string]*ast.Module, store storage.Store) (*program, error) {
-	p := &program{name: unitName(u), compiler: c, store: store, places: entryPlaces(modules)}
+func newProgram(u *part, c *ast.Compiler, modules map[string]*ast.Module, store storage.Store) (*program, error) {
+	p := &program{domain: u.domain, name: unitName(u.unit), compiler: c, store: store, places: entryPlaces(u.domain, modules)}
 	defined := map[string]bool{}
 	for _, m := range modules {
 		if !m.Package.Path.Equal(u.pkg()) {
@@ -70,7 +88,7 @@ func newProgram(u *unit, c *ast.Compiler, modules map[string]*ast.Module, store 
 	if !hasWith(c.Modules) {
 		c.TypeEnv = nil
 	}
-	p.names = namesRead(modules)
+	p.names = namesRead(u.domain, modules)
 	// Nothing writes to the store, so one transaction serves every evaluation.
 	if p.txn, err = store.NewTransaction(context.Background()); err != nil {
 		return nil, err
@@ -92,7 +110,7 @@ func hasWith(modules map[string]*ast.Module) bool {
 
 // namesRead lists the names that modules read, or may read because a part of the input
 // that holds them is passed on as a whole.
-func namesRead(modules map[string]*ast.Module) []string {
+func namesRead(d *domain, modules map[string]*ast.Module) []string {
 	var names []string
 	for _, m := range modules {
 		for _, rule := range m.Rules {
@@ -100,7 +118,7 @@ func namesRead(modules map[string]*ast.Module) []string {
 				if r.root != "input" {
 					continue
 				}
-				for _, name := range namePaths {
+				for _, name := range d.names {
 					whole := strings.HasPrefix(name+".", strings.Join(append(r.path, ""), "."))
 					if (whole || covers(r.path, name)) && !slices.Contains(names, name) {
 						names = append(names, name)

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/webhook"
 )
 
 // maxRecent bounds the remembered inputs.
@@ -37,6 +38,23 @@ func (r *recentInputs) note(request *policy.Request, input []byte) {
 	k := kind{request.Action, request.Principal.Repository.UUID, "", request.Target.Host, request.Target.Port}
 	if d := request.Principal.Deployment; d != nil {
 		k.deployment = d.UUID
+	}
+	r.slots[maphash.Comparable(recentSeed, k)%maxRecent].Store(&recentInput{k.repository, input})
+}
+
+// maxRecentDelivery bounds a remembered input about a delivery in bytes: a push may list
+// a thousand refs.
+const maxRecentDelivery = 8 << 10
+
+// noteDelivery remembers the input of a decision about a delivery.
+func (r *recentInputs) noteDelivery(d *webhook.Delivery, input []byte) {
+	if len(input) > maxRecentDelivery {
+		return
+	}
+	type kind struct{ receiver, event, repository string }
+	k := kind{d.Receiver, d.Event.Key, ""}
+	if repository := d.Event.Repository; repository != nil {
+		k.repository = repository.FullName
 	}
 	r.slots[maphash.Comparable(recentSeed, k)%maxRecent].Store(&recentInput{k.repository, input})
 }

@@ -43,6 +43,7 @@ func Check(ctx context.Context, snapshot *policy.Snapshot, options Options) (pro
 	l.warnings = append(l.warnings, l.ended...)
 	l.lintUnread()
 	l.lintNothing()
+	l.lintIgnoredDenies()
 	l.lintFolderNames()
 	for _, u := range l.units() {
 		if err := l.lintInWorker(ctx, u); err != nil {

@@ -50,7 +50,7 @@ func (l *loader) inspectInWorker(ctx context.Context, u *unit) error {
 		return ErrAttempt
 	}
 	if isDeath(err) {
-		l.fail(asError(l.placeOfDeath(ctx, u, l.environment.full, warmUpInput().json, warmUpDeadline, "the check", err)))
+		l.fail(asError(l.placeOfDeath(ctx, u, l.environment.full, warmUpInput(egress).json, warmUpDeadline, "the check", err)))
 		return nil
 	}
 	if err != nil {
@@ -87,7 +87,7 @@ func (l *loader) testInWorker(ctx context.Context, u *unit, report *TestReport) 
 	if d, ok := errors.AsType[*worker.Death](err); ok {
 		file, line := u.marked(d.Mark)
 		report.Results = append(report.Results, TestResult{
-			File: file, Line: line, Package: packageText(u.testPkg()), Name: "at this place", Message: "it " + d.Error(), Retry: d.Retryable(),
+			File: file, Line: line, Package: packageText(u.part(domainOf(file)).testPkg()), Name: "at this place", Message: "it " + d.Error(), Retry: d.Retryable(),
 		})
 		return 0, 0, nil
 	}

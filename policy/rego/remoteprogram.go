@@ -27,7 +27,7 @@ func (c *client) compileInWorker(ctx context.Context, u *unit) (*remoteProgram, 
 	p := &remoteProgram{client: c, unit: u, blame: blameOf(u)}
 	err := c.call(ctx, requestCompile, c.environment.lean, u, unitRequest{}, worker.Call{Limit: limits.compile, Blame: p.blame}, &p.compileReply)
 	if isDeath(err) {
-		return nil, c.placeOfDeath(ctx, u, c.environment.lean, warmUpInput().json, warmUpDeadline, "compilation", err)
+		return nil, c.placeOfDeath(ctx, u, c.environment.lean, warmUpInput(egress).json, warmUpDeadline, "compilation", err)
 	}
 	if err != nil {
 		return nil, faultOf(u, "compilation", err)
@@ -36,10 +36,18 @@ func (c *client) compileInWorker(ctx context.Context, u *unit) (*remoteProgram, 
 	return p, nil
 }
 
+// defines reports whether the policy has a set of a domain.
+func (p *remoteProgram) defines(d *domain) bool {
+	if d == deliveries {
+		return p.Deliveries
+	}
+	return !p.Empty
+}
+
 // evaluate evaluates the policy. It returns soon after the deadline, whatever the policy
 // does.
 func (p *remoteProgram) evaluate(ctx context.Context, in *evalInput, deadline time.Duration) (results, error) {
-	if p.Empty {
+	if !p.defines(in.domain) {
 		return nil, nil
 	}
 	key := p.client.environment.lean
@@ -81,7 +89,7 @@ func isTransient(err error) bool {
 
 // explain evaluates with a tracer: see [Set.Explain].
 func (p *remoteProgram) explain(ctx context.Context, input []byte) (results, []Explained, error) {
-	if p.Empty {
+	if !p.defines(domainOfText(input)) {
 		return nil, nil, nil
 	}
 	var x explainReply
@@ -99,7 +107,7 @@ func (p *remoteProgram) explain(ctx context.Context, input []byte) (results, []E
 // timeoutPlace evaluates with a tracer and returns an error with the location at the
 // deadline; nil if the evaluation ends in time.
 func (p *remoteProgram) timeoutPlace(ctx context.Context, in *evalInput, deadline time.Duration) error {
-	if p.Empty {
+	if !p.defines(in.domain) {
 		return nil
 	}
 	var at placeReply

@@ -75,6 +75,9 @@ func (r *Replayer) evaluate(ctx context.Context, input []byte) (d policy.Decisio
 	r.evaluated.Add(1)
 	start := time.Now()
 	in, err := recordedInput(input, r.set.loader.options.Names)
+	if err == nil {
+		err = in.fromDelivery()
+	}
 	if err != nil {
 		d = denied(nil)
 	} else {

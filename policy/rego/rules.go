@@ -11,12 +11,9 @@ const (
 	setAllow    = "allow"
 	setDeny     = "deny"
 	setReport   = "report"
-	setDelegate = "delegate"
+	setDelegate = "delegate" // of requests
+	setRoute    = "route"    // of deliveries
 )
-
-func isSet(name string) bool {
-	return name == setAllow || name == setDeny || name == setReport || name == setDelegate
-}
 
 func keyObject(head *ast.Head) (ast.Object, bool) {
 	if head.Key == nil {

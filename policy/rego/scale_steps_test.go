@@ -39,9 +39,11 @@ func countSteps(t testing.TB, set *Set, words ...string) (c stepCounter) {
 	}
 	var own *program
 	if u := set.units[in.repository]; u != nil {
-		if own, err = set.loader.fork().compileUnit(u); err != nil { // as a worker does
+		programs, err := set.loader.fork().compileUnit(u) // as a worker does
+		if err != nil {
 			t.Fatal(err)
 		}
+		own = programs.egress
 	}
 	for _, p := range []*program{set.organization, own} {
 		if p == nil {

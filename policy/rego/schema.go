@@ -1,98 +1,54 @@
 package rego
 
 import (
-	_ "embed"
 	"encoding/json"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-//go:embed schema.json
-var schemaJSON []byte
-
-// schemas types the input, so that an unknown field is an error when the policy is loaded
-// and not a rule that never matches. Shared and read-only.
-var schemas = sync.OnceValue(func() *ast.SchemaSet {
-	var document any
-	if err := json.Unmarshal(schemaJSON, &document); err != nil {
-		panic("rego: schema.json: " + err.Error()) // it is embedded: a fault of the build
-	}
-	set := ast.NewSchemaSet()
-	set.Put(ast.SchemaRootRef, document)
-	return set
-})
-
-// absentPaths are the fields of the input, with all fields below them, that a request may
-// lack, and the requests that lack them.
-var absentPaths = []struct{ path, without string }{
-	{"principal.deployment", "a step that deploys nothing"},
-	{"principal.branch", "a run without a branch"},
-	{"target.scheme", "a CONNECT"},
-	{"request", "a CONNECT, whose content cannot be read"},
+// inputSchema types an input, so that an unknown field is an error when the policy is
+// loaded and not a rule that never matches. Shared and read-only.
+type inputSchema struct {
+	set *ast.SchemaSet
+	// fields are the fields of each object in the input, by its path. The members of a list
+	// have the path of the list and ".*".
+	fields map[string][]string
+	// types are the types of the input's fields by their paths, as
+	// [check.Unit.FieldType] names them.
+	types map[string]string
 }
 
-// namePaths are the fields of the input that need the REST API.
-var namePaths = []string{
-	"principal.workspace.slug",
-	"principal.repository.full_name",
-	"principal.repository.project",
-	"principal.deployment.name",
-	"principal.deployment.slug",
-	"principal.deployment.type",
+// readSchema reads a schema that is embedded in the program.
+func readSchema(text []byte) *inputSchema {
+	var document map[string]any
+	if err := json.Unmarshal(text, &document); err != nil {
+		panic("rego: the schema of an input: " + err.Error()) // a fault of the build
+	}
+	s := &inputSchema{set: ast.NewSchemaSet(), fields: map[string][]string{}, types: map[string]string{}}
+	s.set.Put(ast.SchemaRootRef, any(document))
+	s.walk("", document)
+	return s
 }
 
-// inputFields are the fields of each object in the input, by its path.
-var inputFields = sync.OnceValue(func() map[string][]string {
-	fields := map[string][]string{}
-	var walk func(path string, schema map[string]any)
-	walk = func(path string, schema map[string]any) {
-		properties, _ := schema["properties"].(map[string]any)
-		for name, sub := range properties {
-			fields[path] = append(fields[path], name)
-			below := name
-			if path != "" {
-				below = path + "." + name
-			}
-			if sub, ok := sub.(map[string]any); ok {
-				walk(below, sub)
-			}
-		}
-		slices.Sort(fields[path])
+func (s *inputSchema) walk(path string, schema map[string]any) {
+	kind, _ := schema["type"].(string)
+	if kind == "integer" {
+		kind = "number"
 	}
-	var document map[string]any
-	if err := json.Unmarshal(schemaJSON, &document); err != nil {
-		panic("rego: schema.json: " + err.Error())
+	if path != "" {
+		s.types[path] = kind
 	}
-	walk("", document)
-	return fields
-})
-
-// fieldTypes are the types of the input's fields by their paths, as
-// [check.Unit.FieldType] names them.
-var fieldTypes = sync.OnceValue(func() map[string]string {
-	types := map[string]string{}
-	var walk func(path string, schema map[string]any)
-	walk = func(path string, schema map[string]any) {
-		properties, _ := schema["properties"].(map[string]any)
-		for name, sub := range properties {
-			sub, _ := sub.(map[string]any)
-			below := strings.TrimPrefix(path+"."+name, ".")
-			switch kind, _ := sub["type"].(string); kind {
-			case "integer":
-				types[below] = "number"
-			default:
-				types[below] = kind
-			}
-			walk(below, sub)
+	if items, ok := schema["items"].(map[string]any); ok {
+		s.walk(path+".*", items)
+	}
+	properties, _ := schema["properties"].(map[string]any)
+	for name, sub := range properties {
+		s.fields[path] = append(s.fields[path], name)
+		if sub, ok := sub.(map[string]any); ok {
+			s.walk(strings.TrimPrefix(path+"."+name, "."), sub)
 		}
 	}
-	var document map[string]any
-	if err := json.Unmarshal(schemaJSON, &document); err != nil {
-		panic("rego: schema.json: " + err.Error())
-	}
-	walk("", document)
-	return types
-})
+	slices.Sort(s.fields[path])
+}

@@ -24,7 +24,8 @@ type Set struct {
 	snapshot     *policy.Snapshot
 	warnings     Errors
 	loader       *loader
-	organization *program // nil: no rules for the organization
+	organization *program // about requests; nil: the organization has no such rules
+	deliveries   *program // of the organization, about deliveries; nil: it has no such rules
 	units        map[string]*unit
 	programs     *lru[string, *lazyProgram]
 	exceptions   []Exception

@@ -15,10 +15,21 @@ import (
 
 // testUnit runs the tests of one unit and counts its deciding files' lines.
 func (l *loader) testUnit(ctx context.Context, u *unit, report *TestReport) (covered, lines int, err error) {
+	for _, p := range u.parts() {
+		c, n, err := l.testPart(ctx, p, report)
+		if err != nil {
+			return 0, 0, err
+		}
+		covered, lines = covered+c, lines+n
+	}
+	return covered, lines, nil
+}
+
+func (l *loader) testPart(ctx context.Context, u *part, report *TestReport) (covered, lines int, err error) {
 	modules := map[string]*ast.Module{}
 	deciding := map[string]bool{}
 	tests := false
-	for _, s := range u.sources {
+	for _, s := range u.files {
 		u.mark(s.path)
 		m, err := l.parse(s)
 		if err != nil {
@@ -49,7 +60,7 @@ func (l *loader) testUnit(ctx context.Context, u *unit, report *TestReport) (cov
 	return covered, lines, nil
 }
 
-func (l *loader) runTests(ctx context.Context, u *unit, modules map[string]*ast.Module, coverage *cover.Cover, report *TestReport) error {
+func (l *loader) runTests(ctx context.Context, u *part, modules map[string]*ast.Module, coverage *cover.Cover, report *TestReport) error {
 	all := make(map[string]*ast.Module, len(modules)+4)
 	for path, m := range modules {
 		all[path] = m
@@ -63,11 +74,11 @@ func (l *loader) runTests(ctx context.Context, u *unit, modules map[string]*ast.
 	first := len(report.Results)
 	return storage.Txn(ctx, l.store, storage.TransactionParams{}, func(txn storage.Transaction) error {
 		results, err := tester.NewRunner().
-			SetCompiler(l.compiler(false).WithEnablePrintStatements(true)).
+			SetCompiler(l.compiler(u.domain, false).WithEnablePrintStatements(true)).
 			SetStore(l.store).
 			SetModules(all).
 			SetTimeout(testTimeout).
-			SetCoverageQueryTracer(newMarkTracer(u, coverage)).
+			SetCoverageQueryTracer(newMarkTracer(u.unit, coverage)).
 			RaiseBuiltinErrors(true).
 			CapturePrintOutput(true).
 			RunTests(ctx, txn)

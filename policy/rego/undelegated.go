@@ -48,7 +48,7 @@ func readDelegation(snapshot *policy.Snapshot) (*delegation, error) {
 		switch {
 		case !strings.HasSuffix(f.Path, ".rego") || isTestFile(f.Path):
 			continue
-		case len(parts) == 2 && parts[0] == "egress":
+		case len(parts) == 2 && parts[0] == egress.folder:
 		case len(parts) == 4 && parts[0] == "repositories":
 			folder = parts[1] + "/" + parts[2]
 		default:

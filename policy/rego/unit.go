@@ -38,30 +38,7 @@ type unit struct {
 
 func (u *unit) isRepository() bool { return u.repository != "" }
 
-// sets are the names of the partial sets that the unit may define.
-func (u *unit) sets() []string {
-	if u.isRepository() {
-		return []string{setAllow, setDeny}
-	}
-	return []string{setAllow, setDeny, setReport, setDelegate}
-}
-
 func newUnit(repository string) *unit { return &unit{repository: repository} }
-
-// pkg is the package of each deciding file of the unit. It is not stored: most
-// repositories send no request.
-func (u *unit) pkg() ast.Ref { return u.packageRef("egress", "repository") }
-
-// testPkg is the package that test files may have instead.
-func (u *unit) testPkg() ast.Ref { return u.packageRef("egress_test", "repository_test") }
-
-func (u *unit) packageRef(organization, repository string) ast.Ref {
-	root := ast.Ref{ast.DefaultRootDocument, ast.StringTerm("sallyport")}
-	if u.isRepository() {
-		return root.Append(ast.StringTerm(repository)).Append(ast.StringTerm(u.repository))
-	}
-	return root.Append(ast.StringTerm(organization))
-}
 
 func isTestFile(path string) bool { return strings.HasSuffix(path, "_test.rego") }
 

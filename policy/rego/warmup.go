@@ -10,6 +10,7 @@ import (
 
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/webhook"
 )
 
 // warmUp evaluates the program once and ignores the result. It returns an error with the
@@ -20,7 +21,7 @@ func (p *program) warmUp(library map[string]*ast.Module) error {
 		return nil
 	}
 	in := new(evalInput)
-	*in = *warmUpInput() // a copy: evaluate writes to its input, and programs are warmed up concurrently
+	*in = *warmUpInput(p.domain) // a copy: evaluate writes to its input, and programs are warmed up concurrently
 	_, err := p.evaluate(context.Background(), in, warmUpDeadline)
 	if !errors.Is(err, errDeadline) {
 		return nil
@@ -31,7 +32,15 @@ func (p *program) warmUp(library map[string]*ast.Module) error {
 	return err
 }
 
-var warmUpInput = sync.OnceValue(func() *evalInput {
+// warmUpInput is an input of a domain that no rule names. It must not be changed.
+func warmUpInput(d *domain) *evalInput {
+	if d == deliveries {
+		return warmUpDelivery()
+	}
+	return warmUpRequest()
+}
+
+var warmUpRequest = sync.OnceValue(func() *evalInput {
 	const uuid = "00000000-0000-0000-0000-000000000000"
 	part, err := newPrincipalPart(&identity.Principal{
 		Kind:       identity.KindBitbucketStep,
@@ -45,6 +54,21 @@ var warmUpInput = sync.OnceValue(func() *evalInput {
 	r := &policy.Request{Action: policy.Connect, Time: time.Unix(0, 0)}
 	r.Target.Host, r.Target.Port = "warm-up.invalid", 443
 	return newEvalInput(r, part)
+})
+
+var warmUpDelivery = sync.OnceValue(func() *evalInput {
+	const uuid = "00000000-0000-0000-0000-000000000000"
+	repository := &webhook.Repository{UUID: uuid, FullName: "warm-up/warm-up", Project: "WARM"}
+	side := webhook.Side{Repository: repository, Branch: "warm-up", Commit: "0000000"}
+	in, err := newDeliveryInput(&webhook.Delivery{Receiver: "warm-up", Received: time.Unix(0, 0), Event: &webhook.Event{
+		Kind: webhook.Cloud, Key: "warm-up", Repository: repository, Actor: webhook.Actor{UUID: uuid, Kind: "warm-up"},
+		Refs:        []webhook.Ref{{Type: webhook.Branch, Name: "warm-up", Change: webhook.Updated, Old: "0000000", New: "0000000"}},
+		PullRequest: &webhook.PullRequest{ID: 1, State: "warm-up", Source: side, Destination: side, MergeCommit: "0000000"},
+	}})
+	if err != nil {
+		panic("rego: the warm-up input: " + err.Error()) // a fault of the build
+	}
+	return in
 })
 
 // warmUpDeadline bounds the first evaluation of a program. It builds indexes that OPA

@@ -323,9 +323,11 @@ type (
 		Covered, Lines int
 	}
 	compileReply struct {
-		Names    []string `json:"names,omitempty"`    // the namePaths that its rules read
+		Names    []string `json:"names,omitempty"`    // the names that its rules read
 		Volatile []string `json:"volatile,omitempty"` // the parts of the input that they may read
-		Empty    bool     `json:"empty,omitempty"`    // it defines no set
+		Empty    bool     `json:"empty,omitempty"`    // it defines no set about requests
+		// Deliveries is set if it defines a set about deliveries.
+		Deliveries bool `json:"deliveries,omitempty"`
 	}
 	explainReply struct {
 		Rules   []Explained `json:"rules,omitempty"`

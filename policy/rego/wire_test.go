@@ -109,7 +109,8 @@ func TestErrorsOfWorkers(t *testing.T) {
 func FuzzInputQuestion(f *testing.F) {
 	in := newEvalInput(requestFor(f, "deployment=production", "method=GET", "path=/v1/x", "header.accept=*/*"), warmUpPart(f))
 	f.Add(in.json)
-	f.Add(warmUpInput().json)
+	f.Add(warmUpInput(egress).json)
+	f.Add(warmUpInput(deliveries).json)
 	f.Add([]byte(`{"time":"2026-11-21T08:40:00.5Z","a":1,"a":2}`))
 	f.Add([]byte(`{"time":"2026-11-21T08:40:00Z","a":"\\u0041","b":[1],"c":null,"d":1e3}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -118,7 +119,7 @@ func FuzzInputQuestion(f *testing.F) {
 		if (err == nil) != (fastErr == nil) {
 			t.Fatalf("%v and %v", fastErr, err)
 		}
-		if err == nil && (fast.term.Value.Compare(careful.term.Value) != 0 || !fast.time.Equal(careful.time)) {
+		if err == nil && (fast.term.Value.Compare(careful.term.Value) != 0 || !fast.time.Equal(careful.time) || fast.domain != careful.domain) {
 			t.Errorf("%v and %v", fast.term, careful.term)
 		}
 	})

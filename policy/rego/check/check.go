@@ -25,11 +25,29 @@ type Finding struct {
 	Warning      bool   // the unit loads all the same
 }
 
+// Subject is what the rules of a unit decide about.
+type Subject uint8
+
+// The subjects.
+const (
+	Requests   Subject = iota // requests of steps
+	Deliveries                // webhook deliveries
+)
+
+// noun is one thing of the subject.
+func (s Subject) noun() string {
+	if s == Deliveries {
+		return "delivery"
+	}
+	return "request"
+}
+
 // Unit is the read-only view of a unit: its rules, and the documents that they may read.
 type Unit struct {
 	Package      ast.Ref  // of the deciding files
 	Sets         []string // that are read when a decision is made
 	Organization bool     // not one repository's
+	Subject      Subject
 
 	// Resolved are the deciding files once OPA has resolved imports and the names of
 	// rules: every reference to a rule or document begins with data.
@@ -45,6 +63,9 @@ type Unit struct {
 	// Repositories are the full names of the existing repositories; nil if they are not
 	// known.
 	Repositories map[string]bool
+	// Receivers and Endpoints are the configured names for deliveries; nil if they are not
+	// known.
+	Receivers, Endpoints []string
 
 	// EntryValue returns the fault of a value of an entry's key, and a remedy; "" if
 	// there is none. nil: values are not checked.

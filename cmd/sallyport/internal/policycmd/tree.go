@@ -104,7 +104,7 @@ func repositoryAbove(directory string) string {
 		return ""
 	}
 	switch filepath.Base(full) {
-	case "egress", "repositories", "data":
+	case "egress", "webhook", "repositories", "data":
 	default:
 		return ""
 	}
