@@ -160,6 +160,7 @@ func TestImportTableIsNeeded(t *testing.T) {
 		{"cmd/sallyport/internal/cli", module + "/cmd/sallyport"},
 		{"cmd/sallyport", "github.com/jackc/pgx/v5"},
 		{"cmd/sallyport", module + "/internal/bitbuckettest"},
+		{"cmd/sallyport", module + "/internal/bitbuckettest/hook"},
 		{"cmd/sallyport", module + "/internal/testenv"},
 		{"cmd/sallyport-demo", module + "/internal/tokentest"},
 		{"proxy", module + "/internal/proxytest"},
@@ -220,7 +221,7 @@ func refuse(s source, imported string) string {
 			return "" // tests may use real neighbors
 		case isTestHelper(own):
 			return "the helpers of tests are for tests"
-		case own == "internal/bitbuckettest" && s.dir != "internal/testenv" && s.dir != "internal/tokentest" && s.dir != "cmd/sallyport-demo",
+		case within(own, "internal/bitbuckettest") && !slices.Contains([]string{"internal/bitbuckettest", "internal/testenv", "internal/tokentest", "cmd/sallyport-demo"}, s.dir),
 			own == "internal/tokentest", own == "internal/misspelling",
 			own == "internal/testenv" && s.dir != "cmd/sallyport-demo":
 			return "the emulated Bitbucket is for tests and the demo"

@@ -13,6 +13,9 @@ const (
 	// ScopePullRequest lets a token read pull requests. [Workspace.SetAccessTokens]
 	// does not give it.
 	ScopePullRequest = "pullrequest"
+	// ScopeWebhook lets a token read and change webhooks. [Workspace.SetAccessTokens] does
+	// not give it.
+	ScopeWebhook = "webhook"
 )
 
 // HideScopes makes the API report no token's scopes.
@@ -62,6 +65,8 @@ func (w *Workspace) AddAccessToken(token string, scopes ...string) {
 func (s *Server) authorize(c *call) (refusal answer, refused bool) {
 	needs := ScopePipeline
 	switch c.endpoint {
+	case Hooks:
+		needs = ScopeWebhook
 	case WorkspaceGet:
 		needs = ""
 	case RepositoryList, RepositoryGet:

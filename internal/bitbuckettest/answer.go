@@ -15,7 +15,12 @@ type call struct {
 	path     string   // encoded
 	query    url.Values
 	header   string // Authorization
-	caller   *accessToken
+	method   string
+	body     []byte // of a request that may change something
+
+	onWorkspace bool // of Hooks: those of a workspace
+
+	caller *accessToken
 }
 
 // answer is a status and a body that becomes JSON, or is raw already.

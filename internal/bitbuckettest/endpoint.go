@@ -24,21 +24,23 @@ const (
 	PullRequestList
 	PullRequestGet
 	PullRequestCommits
+	Hooks
+	Git // a request to a repository's Git server; faults do not hit it
 	Unknown
 
 	OIDC = Discovery | Keys
 	REST = WorkspaceGet | RepositoryList | RepositoryGet | EnvironmentList | EnvironmentGet |
 		PipelineList | PipelineGet | StepList | StepGet | DeploymentList | DeploymentGet |
-		PullRequest
+		PullRequest | Hooks
 	PullRequest = CommitPullRequests | PullRequestList | PullRequestGet | PullRequestCommits
-	Any         = OIDC | REST | Unknown
+	Any         = OIDC | REST | Git | Unknown
 )
 
 // String names the endpoint; several are joined by "+".
 func (e Endpoint) String() string {
 	names := []string{"discovery", "keys", "workspace", "repositories", "repository", "environments",
 		"environment", "pipelines", "pipeline", "steps", "step", "deployments", "deployment",
-		"commit pull requests", "pull requests", "pull request", "pull request commits", "unknown"}
+		"commit pull requests", "pull requests", "pull request", "pull request commits", "hooks", "git", "unknown"}
 	var parts []string
 	for i, name := range names {
 		if e&(1<<i) != 0 {

@@ -111,6 +111,7 @@ func (s *Server) Stop() {
 func (s *Server) Close() {
 	s.ClearFaults()
 	s.Stop()
+	s.closeHooks()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {

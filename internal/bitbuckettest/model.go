@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
-	"strings"
 )
 
 // AddWorkspace makes a workspace with OpenID Connect enabled and one key.
@@ -69,6 +68,8 @@ func (w *Workspace) AddRepository(name, project string) *Repository {
 		UUID: w.server.newUUID(), server: w.server, created: w.server.now(),
 		workspace: w, name: name, project: project,
 	}
+	w.server.numbers++
+	r.number = w.server.numbers
 	w.repositories = append(w.repositories, r)
 	return r
 }
@@ -108,14 +109,14 @@ func (r *Repository) FullName() string {
 	return r.fullName()
 }
 
-func (r *Repository) fullName() string { return r.workspace.slug + "/" + slugify(r.name) }
-
 // Rename gives the repository another name and slug; the UUID stays.
 func (r *Repository) Rename(name string) {
 	r.server.mu.Lock()
 	defer r.server.mu.Unlock()
 	r.workspace.refuseTaken(name, r)
+	before := r.viewDC()
 	r.name = name
+	r.changed("repo:updated", before)
 }
 
 // SetProject moves the repository to another project of its workspace.
@@ -123,7 +124,9 @@ func (r *Repository) SetProject(key string) {
 	r.server.mu.Lock()
 	defer r.server.mu.Unlock()
 	r.workspace.ensureProject(key)
+	before := r.viewDC()
 	r.project = key
+	r.changed("repo:updated", before)
 }
 
 // Transfer moves the repository to a project of another workspace; the UUID
@@ -133,9 +136,11 @@ func (r *Repository) Transfer(to *Workspace, project string) {
 	defer r.server.mu.Unlock()
 	to.refuseTaken(r.name, r)
 	to.ensureProject(project)
+	before := r.viewDC()
 	r.remove()
 	r.workspace, r.project = to, project
 	to.repositories = append(to.repositories, r)
+	r.changed("repo:transfer", before)
 }
 
 // Delete takes the repository away from REST; its name is free for another,
@@ -143,6 +148,7 @@ func (r *Repository) Transfer(to *Workspace, project string) {
 func (r *Repository) Delete() {
 	r.server.mu.Lock()
 	defer r.server.mu.Unlock()
+	r.changed("repo:deleted", nil)
 	r.remove()
 }
 
@@ -150,8 +156,6 @@ func (r *Repository) remove() {
 	w := r.workspace
 	w.repositories = slices.DeleteFunc(w.repositories, func(o *Repository) bool { return o == r })
 }
-
-var environmentTypes = []EnvironmentType{Test, Staging, Production} // the index is the rank
 
 // AddEnvironment makes a deployment environment.
 func (r *Repository) AddEnvironment(name string, kind EnvironmentType) *Environment {
@@ -198,19 +202,4 @@ func (e *Environment) Delete() {
 	defer e.server.mu.Unlock()
 	r := e.Repository
 	r.environments = slices.DeleteFunc(r.environments, func(o *Environment) bool { return o == e })
-}
-
-// slugify makes a URL-friendly name: lower case, and a hyphen for each run of
-// characters that a slug cannot have.
-func slugify(name string) string {
-	var b strings.Builder
-	for _, c := range strings.ToLower(name) {
-		switch {
-		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '.', c == '_':
-			b.WriteRune(c)
-		case !strings.HasSuffix(b.String(), "-"):
-			b.WriteByte('-')
-		}
-	}
-	return strings.Trim(b.String(), "-")
 }

@@ -3,6 +3,7 @@ package bitbuckettest
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -32,12 +33,16 @@ var routes = []route{
 	{"repositories/*/*/pullrequests/*/commits", PullRequestCommits, (*Server).listPullRequestCommits},
 	{"repositories/*/*/deployments", DeploymentList, (*Server).listDeployments},
 	{"repositories/*/*/deployments/*", DeploymentGet, (*Server).getDeployment},
+	{"repositories/*/*/hooks", Hooks, (*Server).repositoryHooks},
+	{"repositories/*/*/hooks/*", Hooks, (*Server).repositoryHooks},
+	{"workspaces/*/hooks", Hooks, (*Server).workspaceHooks},
+	{"workspaces/*/hooks/*", Hooks, (*Server).workspaceHooks},
 }
 
 // routeRequest finds the endpoint. It reads the path as it was sent: ServeMux
 // would clean it, and decode the braces that Bitbucket wants encoded.
 func (s *Server) routeRequest(r *http.Request) *call {
-	c := &call{endpoint: Unknown, path: r.URL.EscapedPath(), query: r.URL.Query(), header: r.Header.Get("Authorization")}
+	c := &call{endpoint: Unknown, path: r.URL.EscapedPath(), query: r.URL.Query(), header: r.Header.Get("Authorization"), method: r.Method}
 	c.handle = func(*Server, *call) answer { return failure(http.StatusNotFound, "Resource not found") }
 	raw, _, _ := strings.Cut(r.RequestURI, "?")
 	rest, ok := strings.CutPrefix(c.path, "/2.0/")
@@ -54,6 +59,8 @@ func (s *Server) routeRequest(r *http.Request) *call {
 	case strings.ContainsAny(raw, "{}"):
 		// api.bitbucket.org answers a path with raw braces with 400.
 		c.handle = func(*Server, *call) answer { return page(http.StatusBadRequest) }
+	case c.endpoint == Hooks:
+		c.body, _ = io.ReadAll(io.LimitReader(r.Body, 1<<20)) // what is cut off is not JSON
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		c.handle = func(*Server, *call) answer { return failure(http.StatusMethodNotAllowed, "Method not allowed") }
 	}

@@ -12,6 +12,9 @@ import (
 // ServeHTTP answers one request: it is recorded, then hit by the injected fault
 // that matches it, if any, and otherwise answered from the model.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if s.serveGit(w, r) {
+		return
+	}
 	c := s.routeRequest(r)
 	done := s.arrive(c, r)
 	defer done()

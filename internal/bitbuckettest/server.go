@@ -1,7 +1,8 @@
 // Package bitbuckettest is an emulated Bitbucket Cloud, as far as an egress
 // proxy sees it: one OpenID Connect issuer per workspace, with discovery, keys
 // and rotation; the part of REST 2.0 that turns UUIDs into names; tokens of
-// any step, honest or hostile; and faults on demand.
+// any step, honest or hostile; Git repositories and webhooks, whose deliveries are
+// also those of Data Center; and faults on demand.
 //
 // Tests and the demo use it, so it does not import package testing. It is
 // written from what Atlassian publishes (the OpenAPI document of REST 2.0, the
@@ -21,6 +22,7 @@ package bitbuckettest
 
 import (
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/binary"
 	"fmt"
 	mathrand "math/rand/v2"
@@ -51,12 +53,16 @@ type Options struct {
 	// scheme must fit TLS. It is needed where the Server is used as a Handler
 	// without Start, and for StartInMemory.
 	BaseURL string
+
+	// HookRoots are the authorities that webhooks accept a receiver's certificate from; nil
+	// means the system's.
+	HookRoots *x509.CertPool
 }
 
 // New returns a server without workspaces that does not serve yet. It fails on
 // a BaseURL that is not scheme://host or does not fit TLS.
 func New(o Options) (*Server, error) {
-	s := &Server{now: o.Now, random: rand.Reader, tokens: map[string]accessToken{}}
+	s := &Server{now: o.Now, random: rand.Reader, tokens: map[string]accessToken{}, hookRoots: o.HookRoots}
 	if s.now == nil {
 		s.now = time.Now
 	}

@@ -3,10 +3,14 @@ package bitbuckettest
 import (
 	"context"
 	"crypto"
+	"crypto/x509"
 	"io"
 	"net/http"
+	"net/http/cgi"
 	"sync"
 	"time"
+
+	"github.com/sallyport/sallyport/internal/bitbuckettest/hook"
 )
 
 // Server is the emulated Bitbucket. It is an [http.Handler] and can serve by
@@ -26,6 +30,9 @@ type Server struct {
 	deployments Deployments
 	journal     journal
 	injections  []*Injection
+	hookRoots   *x509.CertPool
+	senders     []*hook.Sender // of all webhooks, deleted ones too
+	numbers     int64          // of repositories, as Data Center counts them
 }
 
 // network is how the server is reached: a TCP listener or pipes in memory. It can be
@@ -57,6 +64,7 @@ type Workspace struct {
 	projects     map[string]string // key -> UUID
 	repositories []*Repository
 	creator      string // UUID of who starts pipelines
+	hooks        []*subscription
 }
 
 // accessToken is a workspace access token.
@@ -90,6 +98,24 @@ type Repository struct {
 	pulls        []*Pull
 	links        CommitLinks
 	builds       int
+	number       int64 // Data Center's id
+	hooks        []*subscription
+	git          *gitRepository // nil: none is served
+}
+
+// subscription is a webhook of a repository or workspace.
+type subscription struct {
+	*hook.Sender
+	description string
+	created     time.Time
+	active      bool
+}
+
+// gitRepository is a bare Git repository that the server serves over HTTP.
+type gitRepository struct {
+	mu        sync.Mutex // one push at a time
+	directory string
+	backend   *cgi.Handler
 }
 
 // CommitLinks is how a repository answers which pull requests a commit belongs to.
@@ -118,6 +144,8 @@ const (
 	Staging    EnvironmentType = "Staging"
 	Production EnvironmentType = "Production"
 )
+
+var environmentTypes = []EnvironmentType{Test, Staging, Production} // the index is the rank
 
 // Environment is a deployment environment of one repository.
 type Environment struct {
