@@ -45,6 +45,7 @@ var adapters = []string{
 	"audit/postgres/writer", "audit/postgres/sealer", "audit/postgres/reader", "audit/evidence",
 	"reconcile/bitbucket", "reconcile/postgres",
 	"webhook/listener",
+	"webhook/postgres",
 }
 
 // managers put adapters together for wiring: the adapters that each may import. No

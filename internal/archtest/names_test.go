@@ -21,6 +21,7 @@ var importNames = map[string]string{
 	"identity/postgres":     "identitypg",
 	"reconcile/bitbucket":   "reconcilebb",
 	"reconcile/postgres":    "reconcilepg",
+	"webhook/postgres":      "webhookpg",
 }
 
 func TestOneNameForEachImport(t *testing.T) {
