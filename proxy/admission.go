@@ -124,7 +124,7 @@ func (a *Admission) close(o Outcome) {
 	ctx, cancel := context.WithTimeout(context.Background(), a.gate.config.RecordWait)
 	defer cancel()
 	if err := a.gate.config.Recorder.Record(ctx, e); err != nil {
-		a.gate.config.Log.Error("close event not recorded", "decision_id", a.ID, "error", err)
+		a.gate.failures.failed(ctx, a.gate.config.Log, "close event not recorded", err, slog.String("decision_id", a.ID))
 	}
 	a.line(kind, o, took)
 }

@@ -47,7 +47,7 @@ func (p *evaluation) decide(ctx context.Context) *Refusal {
 	// A log known to be unavailable refuses before the name is looked up: a DNS query is
 	// a message to the operator of the zone.
 	if err := p.gate.config.Recorder.AvailableTo(p.source()); err != nil {
-		p.gate.config.Log.ErrorContext(ctx, "audit log unavailable", "error", err)
+		p.gate.failures.failed(ctx, p.gate.config.Log, "audit log unavailable", err)
 		return p.deny(ctx, refuse(policy.AuditUnavailable, recordDetail(err)))
 	}
 	return nil

@@ -29,6 +29,7 @@ type Gate struct {
 	ends     sync.WaitGroup // close events that are being recorded in the background
 	quotas   byteQuotas
 	repeats  repeats
+	failures failureLog
 }
 
 // Config configures a gate. Authenticator, Decider, Recorder, Resolver and Guard are

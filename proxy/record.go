@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
@@ -19,7 +20,7 @@ func (p *evaluation) allow(ctx context.Context) *Refusal {
 		e.Status = 200
 	}
 	if err := p.write(ctx, e); err != nil {
-		p.gate.config.Log.ErrorContext(ctx, "decision not recorded", "decision_id", p.id, "error", err)
+		p.gate.failures.failed(ctx, p.gate.config.Log, "decision not recorded", err, slog.String("decision_id", p.id))
 		r := refuse(policy.AuditUnavailable, recordDetail(err))
 		r.DecisionID = p.id
 		p.observe(policy.Deny, r.Reason, false)
@@ -81,7 +82,7 @@ func (p *evaluation) record(ctx context.Context, r *Refusal, first *repeat) *Ref
 		noted = first.of(e) // the event is the recorder's from here on
 	}
 	if err := p.write(ctx, e); err != nil {
-		p.gate.config.Log.ErrorContext(ctx, "refusal not recorded", "decision_id", p.id, "reason", string(r.Reason), "error", err)
+		p.gate.failures.failed(ctx, p.gate.config.Log, "refusal not recorded", err, slog.String("decision_id", p.id), slog.String("reason", string(r.Reason)))
 	} else {
 		r.Recorded = true
 		p.gate.repeats.durable(first, noted)

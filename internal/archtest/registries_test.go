@@ -25,6 +25,7 @@ var registries = map[string]string{
 	"proxy.Tracker.open":                           "limits.*.tunnels; an entry goes with its tunnel: e2e.TestSoak",
 	"proxy.Tracker.requests":                       "limits.*.tunnels; an entry goes with its request",
 	"proxy.fairQueue.shares":                       "repositories with open tunnels that wait to be evaluated again; an entry goes when its queue is empty",
+	"proxy.failureLog.kinds":                       "the messages, constants of proxy; an entry goes after a minute without a failure",
 	"proxy.repeats.repositories":                   "those of steps: proxy.TestRepeatsAreBounded",
 	"proxy.repeats.steps":                          "16,384 verified steps that were refused in the last ten minutes: proxy.TestRepeatsAreBounded",
 	"proxy.stepRefusals.keys":                      "128 of a step, 16,384 of all: proxy.TestRepeatsAreBounded",

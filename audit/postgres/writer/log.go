@@ -129,10 +129,14 @@ type committer struct {
 	lostSecrets []string         // of lostTails, in the same order
 	reconnects  chan reconnected // from the goroutine that reconnects
 	dialing     bool
-	failures    int  // since the last success
-	busy        bool // since the last heartbeat
-	heartbeats  int
-	clean       bool // the event writer_ended is durable
+	failures    int // since the last success
+	// attempts to connect that failed in this outage, and the time of the latest log line
+	// about them. Both belong to the goroutine that reconnects, while there is one.
+	attempts      int
+	attemptLogged time.Time
+	busy          bool // since the last heartbeat
+	heartbeats    int
+	clean         bool // the event writer_ended is durable
 }
 
 func newCommitter(writer, secret string) committer {
@@ -175,6 +179,9 @@ const (
 	// settleTimeout bounds the time to find the outcome of a group and to write its missing
 	// events. The writer may have to wait for a backend whose connection was lost.
 	settleTimeout = 30 * time.Second
+	// attemptLogInterval is the minimum interval between two log lines about failed attempts
+	// of one outage.
+	attemptLogInterval = time.Minute
 	// grace is how long a lost connection does not count as an outage.
 	grace = 500 * time.Millisecond
 )

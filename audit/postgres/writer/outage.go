@@ -50,7 +50,11 @@ func (l *Log) dial() {
 			back, err := l.reconnect(ctx)
 			cancel()
 			if err != nil {
-				l.log.Warn("audit database still unavailable", "error", err)
+				l.attempts++
+				if time.Since(l.attemptLogged) >= attemptLogInterval {
+					l.log.Warn("audit database still unavailable", "attempts", l.attempts, "error", err)
+					l.attemptLogged = time.Now()
+				}
 				l.explain(err)
 				continue
 			}
@@ -159,7 +163,7 @@ func (l *Log) resume(back reconnected, g *group) bool {
 		}
 		return false
 	}
-	l.session, l.failures = s, 0
+	l.session, l.failures, l.attempts, l.attemptLogged = s, 0, 0, time.Time{}
 	l.acknowledged.where = s.where
 	l.stats.reconnects.Add(1)
 	if o := l.outage.Swap(nil); o != nil {
