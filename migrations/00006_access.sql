@@ -61,7 +61,7 @@ paths (attributes, subject, target, at, path) AS (
     WHERE p.at <> p.target
 ),
 schemas AS (
-    SELECT n.oid, n.nspname::text COLLATE "C" AS name, n.nspowner, n.nspacl FROM pg_catalog.pg_namespace n WHERE n.nspname IN ('audit', 'identity', 'sallyport')
+    SELECT n.oid, n.nspname::text COLLATE "C" AS name, n.nspowner, n.nspacl FROM pg_catalog.pg_namespace n WHERE n.nspname IN ('audit', 'identity', 'sallyport', 'webhook')
 ),
 -- Partitions are one object: months come and go.
 relations AS (
@@ -225,7 +225,7 @@ SELECT g.role, g.may_log_in, g.capability,
        g.objects
 FROM (SELECT f.role, f.may_log_in, f.capability, f.path, array_agg(DISTINCT f.object ORDER BY f.object) FILTER (WHERE f.object IS NOT NULL) AS objects
       FROM found f GROUP BY f.role, f.may_log_in, f.capability, f.path) g;
-COMMENT ON VIEW audit.access IS 'Every role that can act on the schemas audit, identity and sallyport, by every path: attributes, memberships, predefined roles, ownership, privileges on tables, columns, schemas and functions, PUBLIC, and views, rules, triggers and functions of other schemas that act with their owner''s rights.';
+COMMENT ON VIEW audit.access IS 'Every role that can act on the schemas audit, identity, sallyport and webhook, by every path: attributes, memberships, predefined roles, ownership, privileges on tables, columns, schemas and functions, PUBLIC, and views, rules, triggers and functions of other schemas that act with their owner''s rights.';
 
 -- What was attested: who could reach the log, and what its schema was. A list of
 -- lines is in attributes that are numbered, each with many lines.

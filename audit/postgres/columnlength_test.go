@@ -12,7 +12,7 @@ import (
 // constraint bounds.
 const unboundedSQL = `SELECT c.oid::regclass || '.' || a.attname
 	FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_type t ON t.oid = a.atttypid
-	WHERE n.nspname IN ('audit', 'identity', 'sallyport') AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+	WHERE n.nspname IN ('audit', 'identity', 'sallyport', 'webhook') AND c.relkind IN ('r', 'p') AND NOT c.relispartition
 	  AND a.attnum > 0 AND NOT a.attisdropped AND t.typlen = -1 AND t.typname <> 'inet'
 	  AND EXISTS (SELECT FROM unnest(ARRAY['` + database.Writer + `', '` + database.Sealer + `', '` + database.Auditor + `']) role
 		WHERE has_column_privilege(role, c.oid, a.attnum, 'INSERT') OR has_column_privilege(role, c.oid, a.attnum, 'UPDATE'))

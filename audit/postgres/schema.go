@@ -15,7 +15,7 @@ import (
 	"github.com/sallyport/sallyport/migrations"
 )
 
-// Schema is what the schemas audit, identity and sallyport are at one moment.
+// Schema is what the schemas audit, identity, sallyport and webhook are at one moment.
 type Schema struct {
 	Version int64 // of the migrations
 	Server  int   // the major version of PostgreSQL

@@ -5,7 +5,7 @@ package postgres
 const SchemaSettings = `SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = 'postgres'; SET LOCAL bytea_output = 'hex';
 SET LOCAL quote_all_identifiers = off; SET LOCAL standard_conforming_strings = on; SET LOCAL extra_float_digits = 1; SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL jit = off`
 
-// SchemaSQL describes every object of the schemas audit, identity and sallyport, in
+// SchemaSQL describes every object of the schemas audit, identity, sallyport and webhook, in
 // text without OIDs: its definition, owner and privileges. What belongs to a
 // partition of audit.events comes with the partition's name, and has events_* in
 // its place, so that a new month changes nothing. It reads the catalogs alone and
@@ -14,7 +14,7 @@ SET LOCAL quote_all_identifiers = off; SET LOCAL standard_conforming_strings = o
 // of these or as a superuser; those of extensions are in the attestation of access.
 const SchemaSQL = `
 WITH RECURSIVE schemas AS (
-    SELECT n.oid, n.nspname::text AS name, n.nspowner, n.nspacl FROM pg_namespace n WHERE n.nspname IN ('audit', 'identity', 'sallyport')
+    SELECT n.oid, n.nspname::text AS name, n.nspowner, n.nspacl FROM pg_namespace n WHERE n.nspname IN ('audit', 'identity', 'sallyport', 'webhook')
 ),
 relations AS (
     SELECT c.*, s.name AS schema, s.name || '.' || CASE WHEN p.partition THEN 'events_*' ELSE c.relname::text END AS name,

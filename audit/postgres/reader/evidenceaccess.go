@@ -29,7 +29,7 @@ type accessQuery struct {
 const ofPeriod = `of_period AS (
     SELECT c.oid, c.relowner, c.relacl, c.relkind, n.nspname::text || '.' || c.relname::text AS name
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname IN ('audit', 'identity', 'sallyport') AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
+    WHERE n.nspname IN ('audit', 'identity', 'sallyport', 'webhook') AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
       AND (NOT c.relispartition OR c.relname BETWEEN
            'events_' || to_char($1::timestamptz AT TIME ZONE 'UTC', 'YYYY_MM') AND
            'events_' || to_char(($2::timestamptz - interval '1 microsecond') AT TIME ZONE 'UTC', 'YYYY_MM'))
@@ -94,7 +94,7 @@ ORDER BY t.name COLLATE "C"`},
        coalesce((SELECT string_agg(coalesce(g.rolname::text, 'PUBLIC'), ', ' ORDER BY coalesce(g.rolname::text, 'PUBLIC') COLLATE "C")
                  FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a LEFT JOIN pg_catalog.pg_roles g ON g.oid = a.grantee), '')
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_roles o ON o.oid = p.proowner JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-WHERE n.nspname IN ('audit', 'identity', 'sallyport') AND p.prosecdef AND $1::timestamptz < $2::timestamptz
+WHERE n.nspname IN ('audit', 'identity', 'sallyport', 'webhook') AND p.prosecdef AND $1::timestamptz < $2::timestamptz
 ORDER BY 1`},
 }
 
