@@ -79,7 +79,7 @@ CREATE TABLE webhook.tasks (
 CREATE INDEX tasks_open ON webhook.tasks (endpoint, stream, id) WHERE state IN ('pending', 'leased');
 CREATE INDEX tasks_dead ON webhook.tasks (endpoint, id) WHERE state = 'dead';
 CREATE INDEX tasks_delivery ON webhook.tasks (delivery_id);
-COMMENT ON TABLE webhook.tasks IS 'For each delivery and endpoint what is to be done, and what became of it.';
+COMMENT ON TABLE webhook.tasks IS 'For each delivery and endpoint the action, its state and its attempts.';
 COMMENT ON COLUMN webhook.tasks.id IS 'Ascending in the order of acceptance.';
 COMMENT ON COLUMN webhook.tasks.fence IS 'The number of the latest lease of the task.';
 COMMENT ON COLUMN webhook.tasks.not_before IS 'When the next attempt may begin.';

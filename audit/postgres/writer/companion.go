@@ -13,40 +13,7 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-// Companion is a change of the database that is committed in the transaction of one event:
-// both are durable, or neither is. It must be of small bounded cost: while it runs, no other
-// event is recorded.
-type Companion struct {
-	// Statements run in this order, behind the event's row. The companion has no effect if
-	// the first of them affects and returns no row; the others must then change nothing
-	// either.
-	Statements []Statement
-	// Applied returns a row if and only if the statements are committed and had an effect.
-	// The log runs it, over the same login, after the answer to a commit was lost.
-	Applied Statement
-	// Void returns the event that follows in the log if the event was recorded and the
-	// companion had no effect. The error wraps [ErrNoEffect], [ErrRefused] or
-	// [ErrUnavailable]; in the last case the outcome was not known when the event was made.
-	Void func(error) *audit.Event
-}
-
-// Statement is one SQL statement with the values of its parameters: string, []byte, int64,
-// bool, time.Time, or nil for NULL.
-type Statement struct {
-	SQL  string
-	Args []any
-}
-
-var (
-	// ErrNoEffect is returned, wrapped, by RecordWith if the event is durable and the first
-	// statement of the companion found nothing to change.
-	ErrNoEffect = errors.New("the change had no effect")
-	// ErrRefused is returned, wrapped, by RecordWith if the event is durable and the database
-	// refused the companion. Nothing of the companion is committed.
-	ErrRefused = errors.New("the database refused the change")
-)
-
-// companion is a Companion under way. Once the event was queued it belongs to the committer;
+// companion is an audit.Companion under way. Once the event was queued it belongs to the committer;
 // the caller reads err after the committer has answered.
 type companion struct {
 	statements []encoded
@@ -69,7 +36,7 @@ type encoded struct {
 // that ends every connection would otherwise stop the log.
 const maxCompanionAttempts = 3
 
-func newCompanion(c Companion) (*companion, error) {
+func newCompanion(c audit.Companion) (*companion, error) {
 	if len(c.Statements) == 0 || c.Void == nil || c.Applied.SQL == "" {
 		return nil, errors.New("a companion needs statements, the statement that finds its effect, and the event of its absence")
 	}
@@ -77,7 +44,7 @@ func newCompanion(c Companion) (*companion, error) {
 	var err error
 	for _, s := range append(slices.Clone(c.Statements), c.Applied) {
 		var e encoded
-		if e, err = s.encode(); err != nil {
+		if e, err = encode(s); err != nil {
 			return nil, err
 		}
 		out.statements = append(out.statements, e)
@@ -88,7 +55,7 @@ func newCompanion(c Companion) (*companion, error) {
 	return out, nil
 }
 
-func (s Statement) encode() (encoded, error) {
+func encode(s audit.SQLStatement) (encoded, error) {
 	e := encoded{sql: s.SQL, values: make([][]byte, len(s.Args)), formats: make([]int16, len(s.Args))}
 	for i, arg := range s.Args {
 		switch v := arg.(type) {
@@ -144,11 +111,11 @@ func (c *companion) voidEvent() *audit.Event {
 type companionError struct{ err *pgconn.PgError }
 
 func (e companionError) Error() string {
-	return fmt.Sprintf("%v: %s (SQLSTATE %s)", ErrRefused, e.err.Message, e.err.Code)
+	return fmt.Sprintf("%v: %s (SQLSTATE %s)", audit.ErrRefused, e.err.Message, e.err.Code)
 }
 
-// Is makes it an ErrRefused.
-func (e companionError) Is(target error) bool { return target == ErrRefused }
+// Is makes it an audit.ErrRefused.
+func (e companionError) Is(target error) bool { return target == audit.ErrRefused }
 
 // isRefusal reports whether an error is about the statement, and not about the server: of
 // the classes of the PostgreSQL documentation, appendix A, these end a connection or concern

@@ -25,18 +25,22 @@ func withChanges(t testing.TB, db *pgtest.DB) *pgx.Conn {
 	return admin
 }
 
+func statement(sql string, args ...any) audit.SQLStatement {
+	return audit.SQLStatement{SQL: sql, Args: args}
+}
+
 // received is an event with a companion that adds a row under the event's id.
-func received(n int64, more ...Statement) (*audit.Event, Companion) {
+func received(n int64, more ...audit.SQLStatement) (*audit.Event, audit.Companion) {
 	e := audittest.Decision("deny", int(n))
 	e.Kind, e.Action = audit.KindWebhookReceived, "webhook"
 	id := e.DecisionID
-	return e, Companion{
-		Statements: append([]Statement{{`INSERT INTO public.changes (id, n, body) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, []any{id, n, []byte("a\x00b")}}}, more...),
-		Applied:    Statement{`SELECT FROM public.changes WHERE id = $1`, []any{id}},
+	return e, audit.Companion{
+		Statements: append([]audit.SQLStatement{statement(`INSERT INTO public.changes (id, n, body) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, id, n, []byte("a\x00b"))}, more...),
+		Applied:    statement(`SELECT FROM public.changes WHERE id = $1`, id),
 		Void: func(err error) *audit.Event {
 			cause := "refused"
 			switch {
-			case errors.Is(err, ErrNoEffect):
+			case errors.Is(err, audit.ErrNoEffect):
 				cause = "no effect"
 			case errors.Is(err, ErrUnavailable):
 				cause = "unavailable"
@@ -107,7 +111,7 @@ func TestCompanionThroughFaults(t *testing.T) {
 }
 
 // crashWith kills PostgreSQL and the writer under a load of events with companions.
-func crashWith(t *testing.T, record func(*Log, *pgx.Conn, *audit.Event, Companion) error) (acknowledged, missing int, wrong []string) {
+func crashWith(t *testing.T, record func(*Log, *pgx.Conn, *audit.Event, audit.Companion) error) (acknowledged, missing int, wrong []string) {
 	t.Helper()
 	server := pgtest.Start(t, pgtest.Options{})
 	db := server.NewFrom(t, "sallyport", audittest.Migrate)
@@ -143,7 +147,7 @@ func crashWith(t *testing.T, record func(*Log, *pgx.Conn, *audit.Event, Companio
 }
 
 func TestCompanionThroughCrashes(t *testing.T) {
-	acknowledged, missing, wrong := crashWith(t, func(l *Log, _ *pgx.Conn, e *audit.Event, with Companion) error {
+	acknowledged, missing, wrong := crashWith(t, func(l *Log, _ *pgx.Conn, e *audit.Event, with audit.Companion) error {
 		return l.RecordWith(t.Context(), e, with)
 	})
 	if missing+len(wrong) > 0 {
@@ -154,7 +158,7 @@ func TestCompanionThroughCrashes(t *testing.T) {
 // The negative control: the companion in a transaction of its own is caught by the same
 // oracle.
 func TestOneTransactionIsNeeded(t *testing.T) {
-	_, _, wrong := crashWith(t, func(l *Log, own *pgx.Conn, e *audit.Event, with Companion) error {
+	_, _, wrong := crashWith(t, func(l *Log, own *pgx.Conn, e *audit.Event, with audit.Companion) error {
 		s := with.Statements[0]
 		if err := l.Record(t.Context(), e); err != nil {
 			return err
@@ -182,17 +186,17 @@ func TestCompanionIsRefused(t *testing.T) {
 	audittest.MustExec(t, held, `BEGIN; SELECT FROM public.changes FOR UPDATE`)
 	for name, c := range map[string]struct {
 		want error
-		with Statement
+		with audit.SQLStatement
 	}{
-		"constraint":            {ErrRefused, Statement{`UPDATE public.changes SET n = -1 WHERE id = $1`, []any{audit.Repeats}}},
-		"check":                 {ErrRefused, Statement{`INSERT INTO public.changes (id, n) VALUES (gen_random_uuid(), $1)`, []any{int64(-1)}}},
-		"no table":              {ErrRefused, Statement{`DELETE FROM public.nothing`, nil}},
-		"no privilege":          {ErrRefused, Statement{`DELETE FROM public.changes`, nil}},
-		"syntax":                {ErrRefused, Statement{`DELETE`, nil}},
-		"locked":                {ErrRefused, Statement{`UPDATE public.changes SET n = 2 WHERE id = $1`, []any{lockedID}}},
-		"slow":                  {ErrRefused, Statement{`SELECT pg_sleep(60)`, nil}},
-		"no effect":             {ErrNoEffect, Statement{`UPDATE public.changes SET n = 2 WHERE id = $1`, []any{audittest.NewUUID(time.Now())}}},
-		"ends every connection": {ErrRefused, Statement{`SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(1)`, nil}},
+		"constraint":            {audit.ErrRefused, statement(`UPDATE public.changes SET n = -1 WHERE id = $1`, audit.Repeats)},
+		"check":                 {audit.ErrRefused, statement(`INSERT INTO public.changes (id, n) VALUES (gen_random_uuid(), $1)`, int64(-1))},
+		"no table":              {audit.ErrRefused, statement(`DELETE FROM public.nothing`)},
+		"no privilege":          {audit.ErrRefused, statement(`DELETE FROM public.changes`)},
+		"syntax":                {audit.ErrRefused, statement(`DELETE`)},
+		"locked":                {audit.ErrRefused, statement(`UPDATE public.changes SET n = 2 WHERE id = $1`, lockedID)},
+		"slow":                  {audit.ErrRefused, statement(`SELECT pg_sleep(60)`)},
+		"no effect":             {audit.ErrNoEffect, statement(`UPDATE public.changes SET n = 2 WHERE id = $1`, audittest.NewUUID(time.Now()))},
+		"ends every connection": {audit.ErrRefused, statement(`SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(1)`)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			reconnects := l.Stats().Reconnects
@@ -208,7 +212,7 @@ func TestCompanionIsRefused(t *testing.T) {
 					var want error
 					if n == 2 {
 						want = c.want
-						with.Statements = []Statement{c.with}
+						with.Statements = []audit.SQLStatement{c.with}
 					}
 					err := l.RecordWith(t.Context(), e, with)
 					if !errors.Is(err, want) {
@@ -321,13 +325,13 @@ func TestCompanionInAFullQueue(t *testing.T) {
 }
 
 func TestCompanionIsChecked(t *testing.T) {
-	good := Companion{Statements: []Statement{{SQL: "SELECT"}}, Applied: Statement{SQL: "SELECT"}, Void: func(error) *audit.Event { return nil }}
-	for name, change := range map[string]func(*Companion){
-		"no statement": func(c *Companion) { c.Statements = nil },
-		"no effect":    func(c *Companion) { c.Applied = Statement{} },
-		"no void":      func(c *Companion) { c.Void = nil },
-		"type":         func(c *Companion) { c.Statements = []Statement{{"SELECT $1", []any{1.5}}} },
-		"zero byte":    func(c *Companion) { c.Statements = []Statement{{"SELECT $1", []any{"a\x00"}}} },
+	good := audit.Companion{Statements: []audit.SQLStatement{{SQL: "SELECT"}}, Applied: audit.SQLStatement{SQL: "SELECT"}, Void: func(error) *audit.Event { return nil }}
+	for name, change := range map[string]func(*audit.Companion){
+		"no statement": func(c *audit.Companion) { c.Statements = nil },
+		"no effect":    func(c *audit.Companion) { c.Applied = audit.SQLStatement{} },
+		"no void":      func(c *audit.Companion) { c.Void = nil },
+		"type":         func(c *audit.Companion) { c.Statements = []audit.SQLStatement{statement("SELECT $1", 1.5)} },
+		"zero byte":    func(c *audit.Companion) { c.Statements = []audit.SQLStatement{statement("SELECT $1", "a\x00")} },
 	} {
 		c := good
 		change(&c)
@@ -335,8 +339,8 @@ func TestCompanionIsChecked(t *testing.T) {
 			t.Errorf("%s: accepted", name)
 		}
 	}
-	c, err := newCompanion(Companion{Applied: good.Applied, Void: good.Void, Statements: []Statement{
-		{"SELECT $1", []any{nil, "a", []byte(nil), int64(-5), true, time.Unix(1, 5000).In(time.FixedZone("", 3600))}}}})
+	c, err := newCompanion(audit.Companion{Applied: good.Applied, Void: good.Void, Statements: []audit.SQLStatement{
+		statement("SELECT $1", nil, "a", []byte(nil), int64(-5), true, time.Unix(1, 5000).In(time.FixedZone("", 3600)))}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/sallyport/sallyport/audit"
 )
 
 // boundCompanions bounds what a companion can cost the events behind it. A deadlock between
@@ -88,7 +90,7 @@ func (s *session) findEffects(ctx context.Context, g *group, there map[int64][]f
 			return fmt.Errorf("look for the change of event %d: %w", r.sequence, result.Err)
 		}
 		if c.err = nil; result.CommandTag.RowsAffected() == 0 {
-			c.err = ErrNoEffect
+			c.err = audit.ErrNoEffect
 		}
 	}
 	return nil

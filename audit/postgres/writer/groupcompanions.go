@@ -3,6 +3,8 @@ package writer
 import (
 	"fmt"
 	"slices"
+
+	"github.com/sallyport/sallyport/audit"
 )
 
 // without are the rows that have no companion.
@@ -34,7 +36,7 @@ func (g *group) dropExhausted() (again bool) {
 			continue
 		}
 		if c.attempts >= maxCompanionAttempts {
-			c.drop(fmt.Errorf("%w: %d connections were lost while it ran", ErrRefused, c.attempts))
+			c.drop(fmt.Errorf("%w: %d connections were lost while it ran", audit.ErrRefused, c.attempts))
 		}
 		again = again || c.attempts > 0
 	}
@@ -48,7 +50,7 @@ func (g *group) readCompanions(counts []int64) {
 	for _, r := range g.rows {
 		if c := r.companion; c != nil && !c.dropped {
 			if c.err = nil; counts[0] == 0 {
-				c.err = ErrNoEffect
+				c.err = audit.ErrNoEffect
 			}
 			counts = counts[len(c.statements):]
 		}

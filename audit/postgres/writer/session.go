@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/sallyport/sallyport/audit"
 	auditpg "github.com/sallyport/sallyport/audit/postgres"
 	"github.com/sallyport/sallyport/internal/database"
 )
@@ -288,7 +289,7 @@ func (s *session) writeBare(ctx context.Context, g *group) error {
 		one := g.only([]row{r})
 		err := s.writeGroup(ctx, one)
 		if isContent(err) {
-			one.dropCompanions(fmt.Errorf("%w: the database refused the columns of its event", ErrRefused))
+			one.dropCompanions(fmt.Errorf("%w: the database refused the columns of its event", audit.ErrRefused))
 			fields := auditpg.TupleFields(nil, one.tuple(one.rows[0]))
 			bare := [][]byte{fields[0], fields[1], fields[15], append([]byte{}, fields[16]...), one.record(one.rows[0])}
 			result := s.conn.PgConn().ExecPrepared(ctx, bareName, bare, s.formats[:len(bare)], nil).Read()
