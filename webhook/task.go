@@ -72,7 +72,8 @@ type Store interface {
 	// Extend lets a lease last the given time from now.
 	Extend(ctx context.Context, t Task, lease time.Duration) error
 	// Done ends a task that its endpoint has accepted. The event webhook_delivered is
-	// committed in the same transaction. With [ErrLeaseLost] the event is not recorded.
+	// committed in the same transaction. If the lease is lost during the call, an event
+	// webhook_unqueued follows it.
 	Done(ctx context.Context, t Task, r TaskResult) error
 	// Retry ends the lease of a task that failed. The task can be claimed again from the
 	// given time on; the rest of its stream waits for it. After the first attempt the event
