@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -118,4 +119,13 @@ func expire(t testing.TB, conn *pgx.Conn) {
 	t.Helper()
 	pgtest.Exec(t, conn, `UPDATE webhook.streams SET lease_until = now() - interval '1 second' WHERE lease_until > '-infinity'`)
 	pgtest.Exec(t, conn, `UPDATE webhook.tasks SET not_before = '-infinity' WHERE not_before > '-infinity'`)
+}
+
+// replaced returns a text with a part of it replaced, which has to be there.
+func replaced(t testing.TB, text, part, by string) string {
+	t.Helper()
+	if !strings.Contains(text, part) {
+		t.Fatalf("there is no %q in %s", part, text)
+	}
+	return strings.Replace(text, part, by, 1)
 }

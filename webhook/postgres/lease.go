@@ -22,6 +22,9 @@ const maxClaims = 100
 
 // Claim implements [webhook.Store].
 func (q *Queue) Claim(ctx context.Context, endpoint string, n int, lease time.Duration) ([]webhook.Task, error) {
+	if n <= 0 {
+		return nil, nil
+	}
 	var tasks []webhook.Task
 	err := q.transact(ctx, "claim webhook tasks", func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, `SELECT id, fence, attempt, action, stream, delivery_id::text FROM webhook.claim($1, $2, $3) ORDER BY id`, endpoint, min(n, maxClaims), lease)

@@ -64,7 +64,7 @@ func (q *Queue) List(ctx context.Context, f Filter) ([]Stored, error) {
 		limit = 100
 	}
 	list, err := q.read(ctx, `WHERE ($1 = '' OR d.receiver = $1) AND ($2 = '' OR d.repository = $2)
-		AND d.received_at >= coalesce($3, '-infinity') AND d.received_at < coalesce($4, 'infinity')
+		AND d.received_at >= coalesce($3::timestamptz, '-infinity') AND d.received_at < coalesce($4::timestamptz, 'infinity')
 		AND ($5 = '' AND $6 = '' OR EXISTS (SELECT FROM webhook.tasks t WHERE t.delivery_id = d.id AND ($5 = '' OR t.endpoint = $5) AND ($6 = '' OR t.state = $6)))
 		ORDER BY d.received_at DESC, d.id DESC LIMIT $7`,
 		f.Receiver, f.Repository, orNoTime(f.Since), orNoTime(f.Until), f.Endpoint, string(f.State), min(limit, 1000))
