@@ -30,6 +30,7 @@ var registries = map[string]string{
 	"proxy.repeats.steps":                          "16,384 verified steps that were refused in the last ten minutes: proxy.TestRepeatsAreBounded",
 	"proxy.stepRefusals.keys":                      "128 of a step, 16,384 of all: proxy.TestRepeatsAreBounded",
 	"internal/totals.Totals.counts":                "the reasons, a closed vocabulary",
+	"internal/totals.Sources.counts":               "1,024 networks and one for each receiver, for a minute: internal/totals.TestSourcesUnderAFlood",
 	"webhook.node.fields":                          "one body, until its response",
 	"webhook.ConfiguredActions.Routes":             "the configuration",
 	"webhook/listener.Config.Handlers":             "the configuration",
