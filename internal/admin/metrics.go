@@ -130,6 +130,17 @@ func (m *Metrics) GaugeBy(name, help, label string, values []string, read func(v
 	}
 }
 
+// CounterOf adds one series of a figure that only grows, with these labels, whose values
+// are of a closed vocabulary. All series of a name have the same help and label names.
+func (m *Metrics) CounterOf(name, help string, labels map[string]string, read func() float64) {
+	m.Registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels}, read))
+}
+
+// GaugeOf is [Metrics.CounterOf] for a figure that may fall.
+func (m *Metrics) GaugeOf(name, help string, labels map[string]string, read func() float64) {
+	m.Registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, read))
+}
+
 // Decided counts a decision.
 func (m *Metrics) Decided(action policy.Action, verdict policy.Verdict, reason policy.Reason, wouldDeny bool) {
 	m.decisions.WithLabelValues(string(action), verdict.String(), string(reason), strconv.FormatBool(wouldDeny)).Inc()

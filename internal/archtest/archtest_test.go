@@ -179,10 +179,11 @@ const commands = module + "/cmd/sallyport/internal/"
 // shared are the packages that the commands share, and what each of them may import
 // of the others.
 var shared = map[string][]string{
-	"cli":        {},
-	"auditdb":    {"cli"},
-	"components": {"cli"},
-	"logging":    {},
+	"cli":           {},
+	"auditdb":       {"cli"},
+	"components":    {"cli"},
+	"webhookserver": {"cli"},
+	"logging":       {},
 }
 
 // refuseCommand returns why a package may not import a package below cmd; "" if it

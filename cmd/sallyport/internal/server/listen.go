@@ -80,7 +80,7 @@ var listenConfig = net.ListenConfig{
 // claimAll fails if a socket was inherited that is not configured.
 func (s *server) claimAll(context.Context) error {
 	if l := s.inherited.Unclaimed(); l != nil {
-		return fmt.Errorf("inherited descriptor %d %q is bound to %s, which is not (or not a second time) in listeners[].address or admin.address: configure it there, or take it out of the socket unit",
+		return fmt.Errorf("inherited descriptor %d %q is bound to %s, which is not (or not a second time) in listeners[].address, webhooks.listener.address or admin.address: configure it there, or take it out of the socket unit",
 			l.Descriptor, l.Name, l.Addr())
 	}
 	return nil
@@ -92,6 +92,9 @@ func (s *server) own() []netip.AddrPort {
 	var own []netip.AddrPort
 	for _, l := range s.listeners {
 		own = append(own, l.Addr().(*net.TCPAddr).AddrPort())
+	}
+	if s.webhooksAt != nil {
+		own = append(own, s.webhooksAt.Addr().(*net.TCPAddr).AddrPort())
 	}
 	if s.adminAt != nil {
 		own = append(own, s.adminAt.Addr().(*net.TCPAddr).AddrPort())

@@ -22,7 +22,7 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal) error {
 		routines.Wait()
 	})
 	defer s.close()
-	failed := make(chan error, len(s.listeners)+3)
+	failed := make(chan error, len(s.listeners)+4)
 	for _, l := range s.listeners {
 		routines.Go(func() {
 			if err := s.front.Serve(l.Listener, l.config); err != nil {
@@ -40,6 +40,7 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal) error {
 		})
 		s.log.Info("admin listening", "address", s.adminAt.Addr().String())
 	}
+	s.runWebhooks(background, failed, routines.Go)
 	routines.Go(func() {
 		if err := s.control.Serve(s.controlAt); err != nil {
 			failed <- listenerEnded("control socket "+s.controlAt.Addr().String(), err)
@@ -122,6 +123,7 @@ func (s *server) drain() {
 	defer cancel()
 	var both sync.WaitGroup
 	both.Go(func() { _ = s.front.Shutdown(ctx) })
+	both.Go(func() { s.drainWebhooks(ctx) })
 	both.Go(func() {
 		if n := s.tracker.Drain(ctx); n > 0 {
 			s.log.Warn("tunnels were closed at the end of the drain timeout", "tunnels", n)

@@ -45,8 +45,8 @@ func newServer(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *se
 		return nil, cli.Invalid(fmt.Errorf("make data_directory: %w: choose one that the server's user (uid %d) can make, or make it and give it to that user", err, os.Geteuid()))
 	}
 	for _, step := range []func(context.Context) error{
-		s.inherit, s.loadPolicy, s.listen, s.claimAll, s.listenControl, s.openAudit, s.countIdentity, s.openStore, s.startIdentity, s.openReconciliation, s.openApprovals,
-		s.announcePolicy, s.openSelfTest, s.buildGate, s.buildControl,
+		s.inherit, s.loadPolicy, s.listen, s.listenWebhooks, s.claimAll, s.listenControl, s.openAudit, s.countIdentity, s.openStore, s.startIdentity, s.openReconciliation, s.openApprovals,
+		s.announcePolicy, s.openSelfTest, s.buildGate, s.openWebhooks, s.buildControl,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -213,6 +213,7 @@ func (s *server) watch() {
 		s.admin.AddDetail("self_test", s.selfTestDetail)
 		s.selfTestGauges()
 	}
+	s.watchWebhooks()
 	s.metrics.Gauge("sallyport_emergency_stop", "1 while an emergency stop is on.", func() float64 {
 		if s.gate.Stopped() {
 			return 1

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"crypto/tls"
 	"log/slog"
 	"net"
 	"time"
@@ -8,6 +9,7 @@ import (
 	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
 	auditsealer "github.com/sallyport/sallyport/audit/postgres/sealer"
 	auditwriter "github.com/sallyport/sallyport/audit/postgres/writer"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/webhookserver"
 	"github.com/sallyport/sallyport/identity/bitbucket"
 	identitypg "github.com/sallyport/sallyport/identity/postgres"
 	"github.com/sallyport/sallyport/internal/admin"
@@ -23,6 +25,7 @@ import (
 	"github.com/sallyport/sallyport/proxy/frontend"
 	"github.com/sallyport/sallyport/proxy/goproxy"
 	"github.com/sallyport/sallyport/reconcile"
+	"github.com/sallyport/sallyport/webhook"
 )
 
 // server is one running instance, wired together. What is nil was not started.
@@ -53,6 +56,8 @@ type server struct {
 	forwarder     *goproxy.Forwarder
 	totals        *totals.Totals
 	front         *frontend.Server
+	webhooks      *webhookserver.Gateway // nil: no deliveries are received
+	webhookQueue  webhook.Queue          // nil: the same
 	metrics       *admin.Metrics
 	reassignments chan identitypg.Reassignment // names that another UUID has now, to be recorded
 
@@ -61,13 +66,15 @@ type server struct {
 	control         *admin.Control
 	stop            *emergencystop.Switch
 
-	listeners []listening
-	adminAt   net.Listener
-	controlAt net.Listener
-	inherited systemd.Sockets // of the listeners, and that of admin
-	notify    *systemd.Notifier
-	began     time.Time
-	closers   []func() // in the order of starting
+	listeners   []listening
+	adminAt     net.Listener
+	webhooksAt  net.Listener
+	webhooksTLS *tls.Config // nil: plain
+	controlAt   net.Listener
+	inherited   systemd.Sockets // of the listeners, and that of admin
+	notify      *systemd.Notifier
+	began       time.Time
+	closers     []func() // in the order of starting
 }
 
 // listening is a bound listener. served is closed when nothing more is accepted from it.
