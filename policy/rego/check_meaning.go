@@ -46,6 +46,9 @@ func (l *loader) view(u *part, deciding, resolved map[string]*ast.Module) *check
 		view.Resolved[path] = resolved[path]
 	}
 	view.Repositories = l.known
+	if known := l.options.Webhooks; known != nil {
+		view.Receivers, view.Endpoints = append([]string{}, known.Receivers...), append([]string{}, known.Endpoints...)
+	}
 	view.Fields = func(path string) []string { return u.domain.schema().fields[path] }
 	view.FieldType = func(path string) string { return u.domain.schema().types[path] }
 	view.EntryValue = func(key string, value ast.Value) (message, hint string) {

@@ -23,8 +23,8 @@ func (l *loader) checkRoute(rule *ast.Rule, entry ast.Object) {
 	switch {
 	case !ok: // reported as a value
 	case needs && endpoint == nil:
-		l.fail(at(action.Location, rule.Location, fmt.Sprintf("the action %s needs an endpoint", name), `add "endpoint": "…", a name in webhooks.endpoints`))
+		l.fail(at(action.Location, rule.Location, fmt.Sprintf("the action %s needs an endpoint", string(name)), `add "endpoint": "…", a name in webhooks.endpoints`))
 	case !needs && endpoint != nil:
-		l.fail(at(endpoint.Location, rule.Location, fmt.Sprintf("the action %s has no endpoint", name), `remove "endpoint", or write "action": "forward"`))
+		l.fail(at(endpoint.Location, rule.Location, fmt.Sprintf("the action %s has no endpoint", string(name)), `remove "endpoint", or write "action": "forward"`))
 	}
 }

@@ -52,7 +52,8 @@ type client struct {
 
 	// The content of the environment.
 	names, recorded bool
-	repositoryNames []string // full names of all repositories; nil: not known
+	webhooks        *WebhookNames // nil: not known
+	repositoryNames []string      // full names of all repositories; nil: not known
 	deadline        time.Duration
 	library         []source
 	documents       []policy.File
@@ -63,7 +64,7 @@ type client struct {
 // environmentMessage is the request that installs the environment.
 func (c *client) environmentMessage(key uint64) []byte {
 	m := environmentMessage{
-		Key: key, Names: c.names, Recorded: c.recorded, Deadline: c.deadline, Repositories: c.repositoryNames, Without: c.without,
+		Key: key, Names: c.names, Recorded: c.recorded, Deadline: c.deadline, Repositories: c.repositoryNames, Webhooks: c.webhooks, Without: c.without,
 	}
 	for _, s := range c.library {
 		m.Library = append(m.Library, wireFile{s.path, s.content})

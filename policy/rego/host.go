@@ -155,7 +155,7 @@ func (h *host) install(request []byte) []byte {
 	if err := readStrictly(request, &m); err != nil {
 		return failure(err)
 	}
-	l := newLoader(nil, Options{Names: m.Names, Deadline: m.Deadline, Recorded: m.Recorded, Repositories: m.Repositories})
+	l := newLoader(nil, Options{Names: m.Names, Deadline: m.Deadline, Recorded: m.Recorded, Repositories: m.Repositories, Webhooks: m.Webhooks})
 	l.without = m.Without
 	for _, f := range m.Library {
 		l.library = append(l.library, source{path: f.Path, content: f.Content})

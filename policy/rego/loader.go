@@ -77,7 +77,7 @@ func newLoader(snapshot *policy.Snapshot, options Options) *loader {
 	l := &loader{
 		client: client{
 			workers: options.Workers, background: options.Background, environment: newEnvironmentKeys(),
-			names: options.Names, recorded: options.Recorded, repositoryNames: options.Repositories, deadline: options.Deadline,
+			names: options.Names, recorded: options.Recorded, repositoryNames: options.Repositories, webhooks: options.Webhooks, deadline: options.Deadline,
 		},
 		snapshot: snapshot, options: options, testsTime: testsTimeout, places: new(places),
 	}

@@ -65,12 +65,6 @@ type Options struct {
 	Recorded bool
 }
 
-// WebhookNames are names in the configuration of webhooks.
-type WebhookNames struct {
-	Receivers []string `json:"receivers"`
-	Endpoints []string `json:"endpoints"`
-}
-
 // RepositoryFailure is the effect on a revision in which the policy of a repository fails:
 // its files, a check, its tests, or recent inputs. An error in the organization's own
 // files always rejects the revision.

@@ -94,6 +94,9 @@ func (s *inputSchema) unknownField(ref string) string {
 		if slices.Contains(known, parts[i]) {
 			continue
 		}
+		if s.types[parent] == "array" {
+			return fmt.Sprintf("input.%s is a list: write some item in input.%s, and read item.%s", parent, parent, parts[i])
+		}
 		if len(known) == 0 {
 			return fmt.Sprintf("input.%s is a single value", parent)
 		}

@@ -286,6 +286,7 @@ type environmentMessage struct {
 	Recorded bool   `json:"recorded"`
 	// Repositories are the full names of those that there are; null: not known.
 	Repositories []string      `json:"repositories"`
+	Webhooks     *WebhookNames `json:"webhooks,omitempty"`
 	Deadline     time.Duration `json:"deadline"`
 	Library      []wireFile    `json:"library"`
 	// Documents are the files below data/; Data is what they hold. An environment has

@@ -42,9 +42,10 @@ func Absence(u *Unit) []Finding {
 				}
 			}
 		}
+		delete(fires, "") // rules without a literal id are judged alone
 		for _, s := range silent {
 			// Another body of the same rule is for such requests.
-			if id := ruleID(s.rule); id == "" || !fires[id] {
+			if !fires[ruleID(s.rule)] && s.expected(u.Subject) {
 				list = append(list, s.finding(part))
 			}
 		}
@@ -71,6 +72,23 @@ func (s silentDeny) finding(part Optional) Finding {
 	f := at(s.place(), s.rule.Location, fmt.Sprintf("this deny does not fire for %s: it reads input.%s", part.Without, part.Path), hint)
 	f.Warning = true
 	return f
+}
+
+// expected reports whether the deny can be expected to fire without the part. Events are of
+// many kinds, so a deny that reads a part is for the events that have it, unless it reads
+// the part after not or beside !=: it is then for all values but some.
+func (s silentDeny) expected(subject Subject) bool {
+	if subject == Requests || s.at == nil || s.rule.Location == nil || s.at.File != s.rule.Location.File {
+		return true // a request, or in a function
+	}
+	found := false
+	ast.WalkExprs(s.written, func(e *ast.Expr) bool {
+		if e.Location != nil && e.Location.Row == s.at.Row {
+			found = found || e.Negated || e.IsCall() && e.Operator().String() == ast.NotEqual.Name
+		}
+		return false
+	})
+	return found
 }
 
 // place is the location where the deny reads the absent part, or calls a function that

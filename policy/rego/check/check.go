@@ -42,6 +42,22 @@ func (s Subject) noun() string {
 	return "request"
 }
 
+// sender is what an input of the subject comes from.
+func (s Subject) sender() string {
+	if s == Deliveries {
+		return "delivery"
+	}
+	return "step"
+}
+
+// example is the hint for a test that needs an input.
+func (s Subject) example() string {
+	if s == Deliveries {
+		return `add: with input as {"receiver": …, "kind": "cloud", "event": "repo:push", "repository": …, "refs": […]}`
+	}
+	return `add: with input as {"principal": …, "action": "connect", "target": {"host": …, "port": 443}}`
+}
+
 // Unit is the read-only view of a unit: its rules, and the documents that they may read.
 type Unit struct {
 	Package      ast.Ref  // of the deciding files

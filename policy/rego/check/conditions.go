@@ -18,7 +18,11 @@ func Unconditional(u *Unit) []Finding {
 			if RuleName(rule) != "allow" || rule.Head.Key == nil || slices.ContainsFunc(rule.Body, u.restricts) {
 				continue
 			}
-			f := at(rule.Location, rule.Location, "the allow has no condition that a request could fail, so it allows every target", "name the targets: lib.target_in(input.target, {…})")
+			message, hint := "the allow has no condition that a request could fail, so it allows every target", "name the targets: lib.target_in(input.target, {…})"
+			if u.Subject == Deliveries {
+				message, hint = "the allow has no condition that a delivery could fail, so it allows every event of every receiver", `name the receiver or the events: input.event in {"repo:push"}`
+			}
+			f := at(rule.Location, rule.Location, message, hint)
 			f.Warning = true
 			found = append(found, f)
 		}

@@ -8,7 +8,7 @@ import (
 )
 
 // Entries finds invalid values that an entry gets from another literal or from a
-// document, such as limits with an unknown key. Literals in the entry itself are
+// document, such as limits with an unknown key, and endpoints that are not configured. Other literals in the entry itself are
 // checked elsewhere.
 func Entries(u *Unit) []Finding {
 	if u.EntryValue == nil {
@@ -27,13 +27,32 @@ func Entries(u *Unit) []Finding {
 			o.scope, o.at = o.rules.scopes[rule], rule
 			entry.Foreach(func(k, v *ast.Term) {
 				key, ok := k.Value.(ast.String)
-				if ok && unknown(v) && (key == "limits" || key == "protocol") {
+				switch {
+				case ok && unknown(v) && (key == "limits" || key == "protocol" || key == "action"):
 					o.entryValue(string(key), v)
+				case ok && key == "endpoint":
+					o.endpoint(v)
 				}
 			})
 		}
 	}
 	return o.found
+}
+
+// endpoint judges the endpoint of a route by the configured ones, if they are known.
+func (o *operands) endpoint(t *ast.Term) {
+	for _, from := range o.scope.origins(t) {
+		if from.member {
+			continue
+		}
+		o.judge(from, "endpoint", func(v found) []Finding {
+			s, ok := v.value.Value.(ast.String)
+			if !ok {
+				return nil
+			}
+			return o.unit.reported(v, configured(o.unit.Endpoints, "endpoint", string(s)))
+		})
+	}
 }
 
 func (o *operands) entryValue(key string, t *ast.Term) {

@@ -14,9 +14,9 @@ import (
 	"github.com/sallyport/sallyport/internal/uuid"
 )
 
-// fieldValues check a string that a field of the input is compared with, by the
-// field's path. Other fields may have any value.
-var fieldValues = map[string]func(u *Unit, s string) mistake{
+// requestValues check a string that a field of the input about a request is compared
+// with, by the field's path. Other fields may have any value.
+var requestValues = map[string]func(u *Unit, s string) mistake{
 	"action":                         oneOf("input.action", "connect", "request"),
 	"principal.kind":                 oneOf("input.principal.kind", "bitbucket_step"),
 	"principal.deployment.type":      oneOf("input.principal.deployment.type", "test", "staging", "production"),
@@ -172,9 +172,20 @@ func clientAddress(_ *Unit, s string) mistake {
 	return never(s, "it is not an address", "write an IP address")
 }
 
+// fieldValues are the judges of the fields of the unit's input.
+func (u *Unit) fieldValues() map[string]func(*Unit, string) mistake {
+	if u.Subject == Deliveries {
+		return deliveryValues
+	}
+	return requestValues
+}
+
+// fieldText is a field as a policy writes it: input.refs[_].name.
+func fieldText(field string) string { return "input." + strings.ReplaceAll(field, ".*", "[_]") }
+
 // fieldValue judges a value that a field is compared with.
 func (u *Unit) fieldValue(field string, t *ast.Term) mistake {
-	judge := fieldValues[field]
+	judge := u.fieldValues()[field]
 	if judge == nil {
 		return u.objectValue(field, t)
 	}
@@ -183,13 +194,13 @@ func (u *Unit) fieldValue(field string, t *ast.Term) mistake {
 		return judge(u, string(v))
 	case ast.Number:
 		if field != "target.port" {
-			return mistake{message: fmt.Sprintf("input.%s is never %s: it is a text", field, v), hint: "put it in quotes"}
+			return mistake{message: fmt.Sprintf("%s is never %s: it is a text", fieldText(field), v), hint: "put it in quotes"}
 		}
 		if n, err := json.Number(v).Int64(); err != nil || n < 1 || n > 65535 {
 			return mistake{message: fmt.Sprintf("input.target.port is never %s", v), hint: "write a number from 1 to 65535"}
 		}
 	case ast.Boolean, ast.Null, *ast.Array, ast.Set, ast.Object:
-		return mistake{message: fmt.Sprintf("input.%s is never %s", field, typeName(t.Value)), hint: "compare it with a text, or look it up in a list with in"}
+		return mistake{message: fmt.Sprintf("%s is never %s", fieldText(field), typeName(t.Value)), hint: "compare it with a text, or look it up in a list with in"}
 	}
 	return mistake{}
 }
@@ -200,8 +211,8 @@ func (u *Unit) objectValue(field string, t *ast.Term) mistake {
 	if is := typeOf(t.Value); u.fieldType(field) != "object" || is == "" || is == "object" || u.Fields == nil || len(u.Fields(field)) == 0 {
 		return mistake{}
 	}
-	return mistake{message: fmt.Sprintf("input.%s is an object and never %s", field, typeName(t.Value)),
-		hint: fmt.Sprintf("compare one of its members: input.%s.%s", field, strings.Join(u.Fields(field), ", input."+field+"."))}
+	return mistake{message: fmt.Sprintf("%s is an object and never %s", fieldText(field), typeName(t.Value)),
+		hint: fmt.Sprintf("compare one of its members: %s.%s", fieldText(field), strings.Join(u.Fields(field), ", "+fieldText(field)+"."))}
 }
 
 func (u *Unit) fieldType(field string) string {

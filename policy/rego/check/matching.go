@@ -40,9 +40,8 @@ func (o *operands) matching(name string, operands []*ast.Term) {
 	}
 	field := ""
 	for _, from := range o.scope.origins(operands[m.text]) {
-		switch from.field {
-		case "target.host", "principal.repository.full_name", "principal.branch":
-			field = from.field
+		if kind := matchedAs(from.field); kind != "" {
+			field = kind
 		}
 	}
 	if field == "" {
@@ -69,6 +68,22 @@ func (o *operands) matching(name string, operands []*ast.Term) {
 	}
 }
 
+// deliveredFullName stands for each full name in the input about a delivery.
+const deliveredFullName = "repository.full_name"
+
+// matchedAs is the field whose checks of parts are those of a field; "" if there are none.
+func matchedAs(field string) string {
+	switch {
+	case field == "target.host" || field == "principal.repository.full_name" || field == "principal.branch":
+		return field
+	case field == deliveredFullName || strings.HasPrefix(field, "pull_request.") && strings.HasSuffix(field, "."+deliveredFullName):
+		return deliveredFullName
+	case field == "refs.*.name" || strings.HasPrefix(field, "pull_request.") && strings.HasSuffix(field, ".branch"):
+		return "principal.branch"
+	}
+	return ""
+}
+
 func wider(format string, args ...any) mistake {
 	return mistake{message: fmt.Sprintf(format, args...), warning: true}
 }
@@ -88,13 +103,13 @@ func startsWith(field, part string) mistake {
 		m := wider("a host that starts with %q may be anybody's: %s.evil.example does", part, strings.TrimSuffix(part, "."))
 		m.hint = hostHint(part)
 		return m
-	case "principal.repository.full_name":
+	case "principal.repository.full_name", deliveredFullName:
 		if !strings.Contains(part, "/") {
 			m := wider("%q is also the beginning of another workspace's name, %s-evil", part, part)
 			m.hint = fmt.Sprintf("write the slash as well: %q", part+"/")
 			return m
 		}
-		return partOfName(part, strings.HasPrefix(part, "/"))
+		return partOfName(field, part, strings.HasPrefix(part, "/"))
 	}
 	return mistake{}
 }
@@ -109,20 +124,20 @@ func endsWith(field, part string) mistake {
 		m := wider("evil%s also ends with %q", part, part)
 		m.hint = hostHint(part)
 		return m
-	case "principal.repository.full_name":
+	case "principal.repository.full_name", deliveredFullName:
 		if !strings.Contains(part, "/") {
 			m := wider("%q is also the end of another repository's name, evil-%s", part, part)
 			m.hint = "compare the whole name, or write the slash before it"
 			return m
 		}
-		return partOfName(part, false)
+		return partOfName(field, part, false)
 	}
 	return mistake{}
 }
 
 // partOfName judges a part of a full name that has the slash in it.
-func partOfName(part string, never bool) mistake {
-	if never || part != strings.ToLower(part) {
+func partOfName(field, part string, never bool) mistake {
+	if never || field != deliveredFullName && part != strings.ToLower(part) {
 		return mistake{message: fmt.Sprintf("no full name has %q there", part), hint: "a full name is in lower case, and begins with the workspace's slug", warning: true}
 	}
 	return mistake{}
@@ -156,7 +171,7 @@ func globPattern(field, pattern string) mistake {
 		m := wider("the pattern %q matches names of other domains as well", pattern)
 		m.hint = hint
 		return m
-	case strings.HasPrefix(pattern, "*") && field == "principal.repository.full_name":
+	case strings.HasPrefix(pattern, "*") && (field == "principal.repository.full_name" || field == deliveredFullName):
 		m := wider("the pattern %q matches repositories of any workspace", pattern)
 		m.hint = "write the workspace's slug before the slash"
 		return m

@@ -34,7 +34,7 @@ func regularExpression(field, pattern string) mistake {
 		return mistake{fmt.Sprintf("the expression %q also matches what has something else before it", pattern), hint, true}
 	case field == "target.host" && !end.hold([]*syntax.Regexp{re}, false):
 		return mistake{fmt.Sprintf("the expression %q also matches what has something else behind it", pattern), hint, true}
-	case field == "principal.repository.full_name" && !end.hold([]*syntax.Regexp{re}, false) && !strings.HasSuffix(pattern, "/"):
+	case (field == "principal.repository.full_name" || field == deliveredFullName) && !end.hold([]*syntax.Regexp{re}, false) && !strings.HasSuffix(pattern, "/"):
 		return mistake{fmt.Sprintf("the expression %q also matches what has something else behind it", pattern), hint, true}
 	case field == "target.host" && looseDot(re):
 		return mistake{fmt.Sprintf("in the expression %q a dot stands for any byte", pattern), `write \. for a dot`, true}

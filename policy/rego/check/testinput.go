@@ -78,7 +78,7 @@ func (t *testFiles) field(at string, term *ast.Term, rule *ast.Rule) bool {
 	if n := nearest.Of(name, known); n != "" {
 		hint = fmt.Sprintf("did you mean %q?", n)
 	}
-	t.report(term.Location, rule.Location, true, fmt.Sprintf("no request has %s.%s, so the test evaluates an input that no step has", where, name), hint)
+	t.report(term.Location, rule.Location, true, fmt.Sprintf("no %s has %s.%s, so the test evaluates an input that no %s has", t.unit.Subject.noun(), strings.ReplaceAll(where, ".*", "[_]"), name, t.unit.Subject.sender()), hint)
 	return false
 }
 
@@ -101,7 +101,12 @@ func (t *testFiles) value(at string, term *ast.Term, rule *ast.Rule, depth int) 
 		t.rulesOf(at, v, depth)
 	case ast.Call:
 		t.call(at, v, rule, depth)
-	case ast.String, ast.Number, ast.Boolean, ast.Null, *ast.Array, ast.Set:
+	case *ast.Array:
+		t.literal(at, term, rule)
+		if t.unit.fieldType(at+".*") != "" {
+			v.Foreach(func(member *ast.Term) { t.value(at+".*", member, rule, depth+1) })
+		}
+	case ast.String, ast.Number, ast.Boolean, ast.Null, ast.Set:
 		t.literal(at, term, rule)
 	}
 }
@@ -149,13 +154,13 @@ func (t *testFiles) literal(at string, term *ast.Term, rule *ast.Rule) {
 		return
 	}
 	if m := t.unit.fieldValue(at, term); !m.none() && !m.warning {
-		t.report(term.Location, rule.Location, true, m.message+", so the test evaluates an input that no step has", m.hint)
+		t.report(term.Location, rule.Location, true, m.message+", so the test evaluates an input that no "+t.unit.Subject.sender()+" has", m.hint)
 	}
 }
 
 func (t *testFiles) wrongType(at, want string, term *ast.Term, rule *ast.Rule) {
-	where := strings.TrimSuffix("input."+at, ".")
-	t.report(term.Location, rule.Location, true, fmt.Sprintf("%s is %s and not %s, so the test evaluates an input that no step has", where, typeNames[want], typeName(term.Value)), "write it as "+typeNames[want])
+	where := strings.TrimSuffix(fieldText(at), ".")
+	t.report(term.Location, rule.Location, true, fmt.Sprintf("%s is %s and not %s, so the test evaluates an input that no %s has", where, typeNames[want], typeName(term.Value), t.unit.Subject.sender()), "write it as "+typeNames[want])
 }
 
 // rulesOf judges the values of the test files' rules and functions of one name.

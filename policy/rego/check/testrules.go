@@ -253,7 +253,7 @@ func (t *testFiles) input(e *ast.Expr, rule *ast.Rule) {
 		return false
 	}).Walk(e)
 	if asked != "" {
-		t.report(e.Location, rule.Location, true, "the test reads "+asked+" without an input, so no rule that reads the input matches", `add: with input as {"principal": …, "action": "connect", "target": {"host": …, "port": 443}}`)
+		t.report(e.Location, rule.Location, true, "the test reads "+asked+" without an input, so no rule that reads the input matches", t.unit.Subject.example())
 	}
 }
 

@@ -1,0 +1,7 @@
+package rego
+
+// WebhookNames are names in the configuration of webhooks.
+type WebhookNames struct {
+	Receivers []string `json:"receivers"`
+	Endpoints []string `json:"endpoints"`
+}
