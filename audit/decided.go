@@ -14,6 +14,7 @@ import (
 
 // Decided is a decision as its record has it, for a new evaluation.
 type Decided struct {
+	Kind       Kind // decision, or webhook_received
 	ID         string
 	Time       time.Time
 	Verdict    string
@@ -101,10 +102,11 @@ func (j *decidedJSON) input() []byte {
 // quotation mark and attributes no object, so the first is the one.
 const inputField = `,"input":{`
 
-// ReadDecided reads the record of a decision. ok is false for one of another kind.
+// ReadDecided reads the record of a decision, about a request or a webhook delivery. ok is
+// false for one of another kind.
 func ReadDecided(record []byte) (d Decided, ok bool, err error) {
 	head, input := record, []byte(nil)
-	if bytes.HasPrefix(record, []byte(recordHead)) && kindOf(record) != KindDecision {
+	if bytes.HasPrefix(record, []byte(recordHead)) && !isDecided(kindOf(record)) {
 		return d, false, nil
 	}
 	if at := bytes.Index(record, []byte(inputField)); at > 0 && bytes.HasPrefix(record, []byte(recordHead)) {
@@ -123,14 +125,17 @@ func ReadDecided(record []byte) (d Decided, ok bool, err error) {
 		j.Rules = []string{j.Rule}
 	}
 	return Decided{
-		ID: j.DecisionID, Time: j.Time.UTC(), Verdict: j.Verdict, Mode: j.Mode, WouldDeny: j.WouldDeny, Reason: j.Reason,
+		Kind: j.Kind, ID: j.DecisionID, Time: j.Time.UTC(), Verdict: j.Verdict, Mode: j.Mode, WouldDeny: j.WouldDeny, Reason: j.Reason,
 		Rule: j.Rule, Rules: j.Rules, Exceptions: j.Exceptions, Message: j.Message, Revision: j.Revision, Commit: j.Commit, RepositoryRevision: j.OwnRevision,
 		Workspace: j.Workspace, Repository: j.Repository, Deployment: j.Deployment, Branch: j.Branch,
 		Action: j.Action, Host: j.Host, Port: j.Port, CredentialKind: j.CredentialKind,
 		WorkspaceUUID: j.WorkspaceUUID, RepositoryUUID: j.RepositoryUUID, DeploymentUUID: j.DeploymentUUID, PipelineUUID: j.PipelineUUID,
 		Input: input,
-	}, j.Kind == KindDecision, nil
+	}, isDecided(j.Kind), nil
 }
+
+// isDecided reports whether an event is a decision that a policy may have made.
+func isDecided(k Kind) bool { return k == KindDecision || k == KindWebhookReceived }
 
 // EachRecord gives the records of an export, sealed or not, in its order, without
 // verifying anything: that is what a [Verification] does. What f is given holds

@@ -38,22 +38,6 @@ type Config struct {
 	Notifier Notifier
 }
 
-// webhookNames returns the names that rules about deliveries may refer to; nil: nothing is
-// configured.
-func webhookNames(cfg *config.Config) *rego.WebhookNames {
-	if cfg.Webhooks == nil {
-		return nil
-	}
-	names := &rego.WebhookNames{Receivers: []string{}, Endpoints: []string{}}
-	for _, r := range cfg.Webhooks.Receivers {
-		names.Receivers = append(names.Receivers, r.Name)
-	}
-	for _, e := range cfg.Webhooks.Endpoints {
-		names.Endpoints = append(names.Endpoints, e.Name)
-	}
-	return names
-}
-
 // New returns a manager of the configured policy. [Manager.Begin] loads the first
 // revision; [Manager.Close] stops the worker processes.
 func New(c Config) (*Manager, error) {
@@ -67,7 +51,7 @@ func New(c Config) (*Manager, error) {
 	p := &Manager{
 		engine:        new(rego.Engine),
 		deaths:        make(chan policyDeath, maxDeaths),
-		options:       rego.Options{Names: names, Deadline: cfg.Policy.EvaluationTimeout, OnFailure: onRepositoryFailure(cfg), Webhooks: webhookNames(cfg)},
+		options:       rego.Options{Names: names, Deadline: cfg.Policy.EvaluationTimeout, OnFailure: onRepositoryFailure(cfg), Webhooks: WebhookNames(cfg)},
 		maxAge:        cfg.Policy.MaxAge,
 		expiryWarning: cfg.Policy.ExceptionExpiryWarning,
 		kept:          source.NewKept(filepath.Join(cfg.DataDirectory, "policy")),

@@ -15,14 +15,10 @@ import (
 
 // HasWebhookRules reports whether the organization has rules about webhook deliveries:
 // package sallyport.webhook. Without them [Set.DecideDelivery] returns
-// [ErrNoWebhookRules], and a delivery takes its receiver's configured actions.
+// [webhook.ErrNoRules], and a delivery takes its receiver's configured actions.
 func (s *Set) HasWebhookRules() bool {
 	return s.loader.organization != nil && s.loader.organization.decides(deliveries)
 }
-
-// ErrNoWebhookRules is the error of a decision about a delivery by a policy without rules
-// about deliveries.
-var ErrNoWebhookRules = errors.New("policy: there is no package sallyport.webhook")
 
 // DecideDelivery evaluates the rules about deliveries, each program within the deadline.
 // Its routes are those of the policy's rules. On an error the decision denies with the
@@ -43,7 +39,7 @@ func (s *Set) ReplayDelivery(ctx context.Context, input []byte) (webhook.Decisio
 	start := time.Now()
 	in, err := recordedInput(input, s.loader.options.Names)
 	if err == nil && in.domain != deliveries {
-		err = errors.New("the recorded input is not about a delivery")
+		err = errNoDelivery
 	}
 	if err != nil {
 		return s.deliveryError(nil, start), fmt.Errorf("policy: %w", err)
@@ -77,7 +73,7 @@ func (s *Set) decideDelivery(ctx context.Context, in *evalInput, start time.Time
 // change the decision about a delivery that does not pass.
 func (s *Set) evaluateDelivery(ctx context.Context, in *evalInput) (d webhook.Decision, organization, repository results, err error) {
 	if !s.HasWebhookRules() {
-		return d, nil, nil, ErrNoWebhookRules
+		return d, nil, nil, webhook.ErrNoRules
 	}
 	if organization, err = s.evaluateProgram(ctx, s.deliveries, in, s.loader.options.Deadline); err != nil {
 		return d, nil, nil, err
@@ -154,6 +150,21 @@ func (s *Set) deliveryRepository(in *evalInput) (string, error) {
 	}
 	return found, nil
 }
+
+// RepositoryOfDelivery returns the name under which the repository of a recorded input
+// about a delivery has rules of its own; empty if it has none.
+func (s *Set) RepositoryOfDelivery(input []byte) (string, error) {
+	in, err := recordedInput(input, s.loader.options.Names)
+	if err == nil && in.domain != deliveries {
+		err = errNoDelivery
+	}
+	if err != nil {
+		return "", fmt.Errorf("policy: %w", err)
+	}
+	return s.deliveryRepository(in)
+}
+
+var errNoDelivery = errors.New("the recorded input is not about a delivery")
 
 // knownEndpoints is an error if a route names an endpoint that is not configured: the
 // delivery would not reach it.

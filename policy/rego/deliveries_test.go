@@ -243,7 +243,7 @@ func TestWithoutWebhookRules(t *testing.T) {
 	} {
 		set := mustLoad(t, files)
 		d, err := set.DecideDelivery(t.Context(), deliveryOf(t))
-		if set.HasWebhookRules() || !errors.Is(err, ErrNoWebhookRules) || d.Verdict != policy.Deny || d.Reason != policy.PolicyError {
+		if set.HasWebhookRules() || !errors.Is(err, webhook.ErrNoRules) || d.Verdict != policy.Deny || d.Reason != policy.PolicyError {
 			t.Errorf("%s: %v, %s, %v", name, set.HasWebhookRules(), describedDelivery(d, err), err)
 		}
 	}

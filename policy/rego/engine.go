@@ -75,7 +75,7 @@ func (e *Engine) HasWebhookRules() bool {
 }
 
 // DecideDelivery evaluates the current set; see [Set.DecideDelivery]. The error is
-// [ErrNoPolicy] if no policy is active, and [ErrNoWebhookRules] if the active one has no
+// [ErrNoPolicy] if no policy is active, and [webhook.ErrNoRules] if the active one has no
 // rules about deliveries. The caller then decides by the configuration, or denies.
 func (e *Engine) DecideDelivery(ctx context.Context, delivery *webhook.Delivery) (webhook.Decision, error) {
 	set := e.Current()

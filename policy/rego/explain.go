@@ -68,7 +68,7 @@ func (l *loader) explain(ctx context.Context, p *program, u *part, in *evalInput
 }
 
 func setOrder(set string) int {
-	return slices.Index([]string{setDeny, setAllow, setDelegate, setReport}, set)
+	return slices.Index([]string{setDeny, setAllow, setDelegate, setReport, setRoute}, set)
 }
 
 // ignored returns why a rule that matched does not count, by the rules of combine; "" if

@@ -14,7 +14,7 @@ type Explanation struct {
 
 // Explained is the outcome of one body of one rule of a set.
 type Explained struct {
-	Set        string // allow, deny, report, delegate
+	Set        string // allow, deny, report, delegate, route
 	Rule       string // its id
 	Repository string // whose it is; empty: the organization's
 	File       string

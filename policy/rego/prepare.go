@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/webhook"
 )
 
 // Prepare makes a set ready to become the active one: it evaluates the recent inputs of
@@ -44,7 +45,7 @@ func (s *Set) recentInput(input []byte) (*evalInput, error) {
 		return in, err
 	}
 	if !s.HasWebhookRules() {
-		return nil, ErrNoWebhookRules
+		return nil, webhook.ErrNoRules
 	}
 	in.repository, err = s.deliveryRepository(in)
 	return in, err

@@ -12,6 +12,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/topdown/builtins"
 
 	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/webhook"
 )
 
 // maxDecisions bounds the decisions that a [Replayer] remembers, of some hundred bytes each.
@@ -87,6 +88,13 @@ func (r *Replayer) evaluate(ctx context.Context, input []byte) (d policy.Decisio
 	}
 	d.Revision, d.Duration = r.set.Revision(), time.Since(start)
 	return d, timeless, err
+}
+
+// ReplayDelivery returns the decision of [Set.ReplayDelivery]. Deliveries differ in their
+// refs, so each is evaluated.
+func (r *Replayer) ReplayDelivery(ctx context.Context, input []byte) (webhook.Decision, error) {
+	r.evaluated.Add(1)
+	return r.set.ReplayDelivery(ctx, input)
 }
 
 // key is the input without the volatile parts that no policy evaluated for it reads. ok

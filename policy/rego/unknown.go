@@ -17,6 +17,12 @@ func NamesUnknownRepository(e Error) bool {
 	return strings.HasPrefix(e.Message, check.UnknownRepository)
 }
 
+// NamesUnknownWebhook reports whether a warning is about a receiver or an endpoint that is
+// not in [Options.Webhooks].
+func NamesUnknownWebhook(e Error) bool {
+	return strings.HasPrefix(e.Message, check.UnknownReceiver) || strings.HasPrefix(e.Message, check.UnknownEndpoint)
+}
+
 // UnknownRepositories returns where a set names a repository that is not in names, the
 // full names of all repositories: in the organization's rules and documents, and as a
 // folder. A rule with such a name has no effect. The repositories' own files are not read,

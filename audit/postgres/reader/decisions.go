@@ -53,7 +53,18 @@ func (h *History) Close() {
 // with their number. What f is given holds until it returns; an error of f ends
 // the reading.
 func (h *History) Decisions(ctx context.Context, since, until time.Time, f func(record []byte) error) error {
-	rows, err := h.conn.Query(ctx, `SELECT audit.record(e) FROM audit.events e WHERE kind = 'decision' AND time >= $1 AND time < $2`, since, until)
+	return h.records(ctx, f, `SELECT audit.record(e) FROM audit.events e WHERE kind = 'decision' AND time >= $1 AND time < $2`, since, until)
+}
+
+// Deliveries gives the records of the decisions about webhook deliveries, as
+// [History.Decisions] gives those about requests.
+func (h *History) Deliveries(ctx context.Context, since, until time.Time, f func(record []byte) error) error {
+	return h.records(ctx, f, `SELECT audit.record(e) FROM audit.events e WHERE kind = 'webhook_received' AND time >= $1 AND time < $2`, since, until)
+}
+
+// records gives the records that a query returns.
+func (h *History) records(ctx context.Context, f func(record []byte) error, query string, parameters ...any) error {
+	rows, err := h.conn.Query(ctx, query, parameters...)
 	if err != nil {
 		return h.explain(err)
 	}
@@ -93,11 +104,11 @@ func (h *History) Closes(ctx context.Context, since, until time.Time, reasons []
 	return h.explain(rows.Err())
 }
 
-// Decision gives the record of one decision; nil where the log has none. The id
+// Decision gives the record of one decision, about a request or a delivery; nil where the log has none. The id
 // has to be a UUID.
 func (h *History) Decision(ctx context.Context, id string) ([]byte, error) {
 	var record []byte
-	err := h.conn.QueryRow(ctx, `SELECT audit.record(e) FROM audit.events e WHERE decision_id = $1::text::uuid AND kind = 'decision'
+	err := h.conn.QueryRow(ctx, `SELECT audit.record(e) FROM audit.events e WHERE decision_id = $1::text::uuid AND kind IN ('decision', 'webhook_received')
 		ORDER BY time, writer, writer_sequence LIMIT 1`, id).Scan(&record)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil

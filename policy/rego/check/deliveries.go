@@ -40,13 +40,19 @@ var deliveryValues = map[string]func(u *Unit, s string) mistake{
 	"client.address":                                clientAddress,
 }
 
+// These begin the message about a name that is not configured: see [Unit.Receivers].
+const (
+	UnknownReceiver = "no receiver is named "
+	UnknownEndpoint = "no endpoint is named "
+)
+
 // receiver judges by the configured receivers, if they are known.
 func receiver(u *Unit, s string) mistake {
-	return configured(u.Receivers, "receiver", s)
+	return configured(u.Receivers, UnknownReceiver, s)
 }
 
 // configured judges a name by those in the configuration; nil: they are not known.
-func configured(known []string, what, s string) mistake {
+func configured(known []string, unknown, s string) mistake {
 	if known == nil {
 		return mistake{}
 	}
@@ -55,14 +61,14 @@ func configured(known []string, what, s string) mistake {
 			return mistake{}
 		}
 	}
-	hint := "no " + what + " is configured"
+	hint := "none is configured"
 	if len(known) > 0 {
 		hint = "the configuration has " + orList(known)
 	}
 	if n := nearest.Of(s, known); n != "" {
 		hint = "did you mean " + n + "?"
 	}
-	return mistake{message: fmt.Sprintf("no %s is named %q", what, s), hint: hint, warning: true}
+	return mistake{message: unknown + fmt.Sprintf("%q", s), hint: hint, warning: true}
 }
 
 // event judges an event key by those that Bitbucket documents.

@@ -50,7 +50,7 @@ func (o *operands) endpoint(t *ast.Term) {
 			if !ok {
 				return nil
 			}
-			return o.unit.reported(v, configured(o.unit.Endpoints, "endpoint", string(s)))
+			return o.unit.reported(v, configured(o.unit.Endpoints, UnknownEndpoint, string(s)))
 		})
 	}
 }

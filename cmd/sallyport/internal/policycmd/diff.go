@@ -12,6 +12,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
 )
 
@@ -101,6 +102,7 @@ func (f *differ) log(c *cobra.Command, from historyFlags) (*replaySummary, error
 		return nil, err
 	}
 	defer h.close()
+	h.deliveries = true
 	return eachPart(c.Context(), h, func(ctx context.Context, p *replayPart, record []byte) error {
 		d, ok, err := h.decided(record)
 		if err != nil || !ok {
@@ -118,13 +120,27 @@ func (f *differ) log(c *cobra.Command, from historyFlags) (*replaySummary, error
 // compare evaluates both policies, and reports the old one's decision as if it had been
 // recorded.
 func (f *differ) compare(ctx context.Context, p *replayPart, d *audit.Decided) {
-	old, failure := f.before.Replay(ctx, d.Input)
-	then := outcome(old.Verdict, old.WouldDeny)
-	if failure != nil {
-		then = "error"
+	old := evaluateAgain(ctx, f.before, d)
+	if rego.IsDelivery(d.Input) && f.compareRoutes(ctx, p, d, old) {
+		return
 	}
+	then := old.outcome()
 	d.Rule, d.Reason = old.Rule, string(old.Reason)
 	p.compare(ctx, f.after, d, then, true)
+}
+
+// compareRoutes notes a delivery that both policies let pass, with other routes, and
+// reports whether it is such a delivery.
+func (f *differ) compareRoutes(ctx context.Context, p *replayPart, d *audit.Decided, old evaluated) bool {
+	now := evaluateAgain(ctx, f.after, d)
+	if old.failure != nil || now.failure != nil || old.Verdict != policy.Allow || now.Verdict != policy.Allow || old.sameRoutes(now) {
+		return false
+	}
+	p.Decisions++
+	p.Differ++
+	d.Rule = old.Rule
+	p.note(d, old.outcome()+routedText(old.routes), now.outcome()+routedText(now.routes), now.Rule, nil)
+	return true
 }
 
 // maxCases bounds a file of questions, and how many they are.

@@ -1,6 +1,8 @@
 package policycmd
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -15,14 +17,19 @@ import (
 
 func newPolicyEval() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "eval DIR --as repository=NAME[,deployment=NAME…] --to HOST[:PORT]",
-		Short: "Evaluate a policy for one request",
+		Use:   "eval DIR --as repository=NAME[,deployment=NAME…] --to HOST[:PORT] | --delivery FILE --event KEY --receiver NAME",
+		Short: "Evaluate a policy for one request or webhook delivery",
 		Long: `Evaluate the policy in DIR for one request of a principal, as a server would. With
 --explain, the output has for every rule whether it matched and, if it did not, the
 first condition that did not hold and what that condition read.
 
   sallyport policy eval . --as repository=acme/payments,deployment=production --to api.partner.example
   sallyport policy eval . --as repository=acme/website,branch=main --to deb.example --method GET --path /dists --explain
+
+With --delivery it evaluates the rules about webhook deliveries, package
+sallyport.webhook, for a file with the body that Bitbucket sends.
+
+  sallyport policy eval . --delivery push.json --event repo:push --receiver builds --explain
 
 --as takes ` + strings.Join(AskedKeys, ", ") + `.
 A deployment called test, staging or production is of that type unless
@@ -39,6 +46,7 @@ Without --expect the verdict does not change the exit status.`,
 	c.Flags().StringVar(&asked.method, "method", "", "the `METHOD` of an HTTP request")
 	c.Flags().StringVar(&asked.path, "path", "", "the `PATH` of an HTTP request")
 	c.Flags().StringArrayVar(&asked.headers, "header", nil, "a header of an HTTP request: `NAME=VALUE`")
+	delivery := addDeliveryFlags(c)
 	at := c.Flags().String("at", "now", "the `TIME` of the decision: now, 2026-11-21T08:40:00Z, 2026-11-21, or 30d for so long ago")
 	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)
 	explain := c.Flags().Bool("explain", false, "report for every rule why it matched or did not")
@@ -48,6 +56,13 @@ Without --expect the verdict does not change the exit status.`,
 		now, err := cli.ParseTime(*at, time.Now())
 		if err != nil {
 			return cli.Invalid(fmt.Errorf("--at: %w", err))
+		}
+		if delivery := delivery(); delivery.file != "" {
+			if *as != "" || asked.to != "" {
+				return cli.Invalid(errors.New("--delivery evaluates a delivery and --as and --to a request: give one of them"))
+			}
+			evaluate := deliveryEvaluation{delivery, now, !*withoutNames, *explain, asJSON(), expect.Value}
+			return evaluate.run(c, args[0])
 		}
 		principal, err := parsePrincipal(*as)
 		if err != nil {
@@ -76,12 +91,17 @@ Without --expect the verdict does not change the exit status.`,
 		} else {
 			err = printExplanation(c.OutOrStdout(), x)
 		}
-		if err == nil && expect.Value != "" && expect.Value != d.Verdict.String() {
-			err = fmt.Errorf("the verdict is %s, and not %s as expected", d.Verdict, expect.Value)
-		}
-		return err
+		return cmp.Or(err, expected(expect.Value, d.Verdict))
 	}
 	return c
+}
+
+// expected is an error if a verdict is not the expected one; an empty one expects nothing.
+func expected(want string, verdict policy.Verdict) error {
+	if want != "" && want != verdict.String() {
+		return fmt.Errorf("the verdict is %s, and not %s as expected", verdict, want)
+	}
+	return nil
 }
 
 // evaluationFailed returns an error that names the key to give where a name is not known.
@@ -110,6 +130,19 @@ func outcome(verdict policy.Verdict, wouldDeny bool) string {
 
 // printDecided writes a decision for people.
 func printDecided(b *strings.Builder, d policy.Decision) {
+	printVerdict(b, d)
+	line := cli.FieldLines(b)
+	if d.Verdict == policy.Allow {
+		line("protocol", d.Protocol.String())
+		line("limits", limitsText(d.Limits))
+		if !d.Expires.IsZero() {
+			line("expires", d.Expires.Format(time.RFC3339))
+		}
+	}
+	printRevision(b, d)
+}
+
+func printVerdict(b *strings.Builder, d policy.Decision) {
 	line := cli.FieldLines(b)
 	verdict := d.Verdict.String()
 	switch {
@@ -126,13 +159,10 @@ func printDecided(b *strings.Builder, d policy.Decision) {
 	}
 	line("exceptions", strings.Join(placesOf(d.Exceptions), ", "))
 	line("message", d.Message)
-	if d.Verdict == policy.Allow {
-		line("protocol", d.Protocol.String())
-		line("limits", limitsText(d.Limits))
-		if !d.Expires.IsZero() {
-			line("expires", d.Expires.Format(time.RFC3339))
-		}
-	}
+}
+
+func printRevision(b *strings.Builder, d policy.Decision) {
+	line := cli.FieldLines(b)
 	line("policy", d.Revision.Digest)
 	line("commit", d.Revision.Commit)
 	line("repository's", d.RepositoryRevision.Digest)
@@ -263,8 +293,11 @@ type conditionJSON struct {
 }
 
 func explanationJSON(x *rego.Explanation) explainedJSON {
-	out := explainedJSON{Decision: decisionJSON(x.Decision)}
-	for _, r := range x.Rules {
+	return explainedJSON{Decision: decisionJSON(x.Decision), Rules: rulesJSON(x.Rules)}
+}
+
+func rulesJSON(rules []rego.Explained) (list []ruleJSON) {
+	for _, r := range rules {
 		j := ruleJSON{Set: r.Set, Rule: r.Rule, Repository: r.Repository, File: r.File, Line: r.Line, Matched: r.Matched, Ignored: r.Ignored}
 		if f := r.Failed; f != nil {
 			j.Failed = &conditionJSON{File: f.File, Line: f.Line, Text: f.Text}
@@ -275,9 +308,9 @@ func explanationJSON(x *rego.Explanation) explainedJSON {
 				j.Failed.Read[v.Path] = v.Value
 			}
 		}
-		out.Rules = append(out.Rules, j)
+		list = append(list, j)
 	}
-	return out
+	return list
 }
 
 // placesOf are the places of exceptions in the policy's documents.

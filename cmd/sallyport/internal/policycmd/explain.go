@@ -64,7 +64,7 @@ at that revision. --policy may also name another state of the policy.`,
 		if err != nil {
 			return err
 		}
-		x, failure := set.Explain(c.Context(), d.Input)
+		x, failure := explainAgain(c.Context(), set, d)
 		again := reproduction(d, x.Decision, failure)
 		if asJSON() {
 			err = cli.PrintJSON(c.OutOrStdout(), again.json(d, x))
@@ -77,6 +77,22 @@ at that revision. --policy may also name another state of the policy.`,
 		return err
 	}
 	return c
+}
+
+// explained is an explanation of a decision about a request or a delivery.
+type explained struct {
+	rego.Explanation
+	delivery *rego.DeliveryExplanation // nil: a request
+}
+
+// explainAgain evaluates the input of a decision, and explains the result.
+func explainAgain(ctx context.Context, set *rego.Set, d *audit.Decided) (*explained, error) {
+	if !rego.IsDelivery(d.Input) {
+		x, err := set.Explain(ctx, d.Input)
+		return &explained{Explanation: *x}, err
+	}
+	x, err := set.ExplainDelivery(ctx, d.Input)
+	return &explained{rego.Explanation{Decision: asDecision(x.Decision), Rules: x.Rules}, x}, err
 }
 
 // policyOf loads the policy that decided, or the one in a directory.
@@ -116,6 +132,8 @@ func reproduction(d *audit.Decided, now policy.Decision, failure error) reproduc
 		r.Detail = fmt.Sprintf("the reason was %s and is %s", d.Reason, now.Reason)
 	case d.Rule != now.Rule:
 		r.Detail = fmt.Sprintf("the rule was %q and is %q", d.Rule, now.Rule)
+	case d.Kind == audit.KindWebhookReceived && !slices.Equal(d.Rules, now.Rules):
+		r.Detail = fmt.Sprintf("the rules that matched were %q and are %q", d.Rules, now.Rules)
 	case d.Verdict == "allow" && !slices.Equal(d.Exceptions, placesOf(now.Exceptions)):
 		r.Detail = fmt.Sprintf("the exceptions that applied were %q and are %q", d.Exceptions, placesOf(now.Exceptions))
 	default:
@@ -138,7 +156,7 @@ func (r *reproduced) compareFailures(d *audit.Decided, failure error) {
 	}
 }
 
-func (r reproduced) print(w io.Writer, d *audit.Decided, x *rego.Explanation) error {
+func (r reproduced) print(w io.Writer, d *audit.Decided, x *explained) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "decision %s\n", d.ID)
 	line := cli.FieldLines(&b)
@@ -146,7 +164,11 @@ func (r reproduced) print(w io.Writer, d *audit.Decided, x *rego.Explanation) er
 	line("repository", cmp.Or(d.Repository, d.RepositoryUUID))
 	line("deployment", cmp.Or(d.Deployment, d.DeploymentUUID))
 	line("branch", d.Branch)
-	line("asked for", d.Action+" "+net.JoinHostPort(d.Host, strconv.Itoa(d.Port)))
+	if x.delivery != nil {
+		line("delivery", describeDelivery(d.Input))
+	} else {
+		line("asked for", d.Action+" "+net.JoinHostPort(d.Host, strconv.Itoa(d.Port)))
+	}
 	line("verdict", d.Verdict)
 	line("reason", d.Reason)
 	line("rule", d.Rule)
@@ -167,18 +189,34 @@ func (r reproduced) print(w io.Writer, d *audit.Decided, x *rego.Explanation) er
 		fmt.Fprintf(&b, "  %s\n", r.Detail)
 	}
 	if r.Now != "error" {
-		printDecided(&b, x.Decision)
+		if x.delivery != nil {
+			printDeliveryDecided(&b, x.delivery.Decision)
+		} else {
+			printDecided(&b, x.Decision)
+		}
 		printRules(&b, x.Rules)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-func (r reproduced) json(d *audit.Decided, x *rego.Explanation) any {
+func (r reproduced) json(d *audit.Decided, x *explained) any {
+	head := decisionHead{d.ID, d.Time, r}
+	if x.delivery != nil {
+		return struct {
+			decisionHead
+			deliveryExplainedJSON
+		}{head, deliveryExplanationJSON(x.delivery)}
+	}
 	return struct {
-		DecisionID string    `json:"decision_id"`
-		Time       time.Time `json:"time"`
-		reproduced
+		decisionHead
 		explainedJSON
-	}{d.ID, d.Time, r, explanationJSON(x)}
+	}{head, explanationJSON(&x.Explanation)}
+}
+
+// decisionHead begins the JSON of a decision that was evaluated again.
+type decisionHead struct {
+	DecisionID string    `json:"decision_id"`
+	Time       time.Time `json:"time"`
+	reproduced
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
 	"github.com/sallyport/sallyport/internal/selftest"
+	"github.com/sallyport/sallyport/internal/uuid"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
 	"github.com/sallyport/sallyport/proxy"
@@ -48,6 +49,7 @@ type history struct {
 	url          string               // of the database
 	export       io.Reader
 	name         string // of the export
+	deliveries   bool   // decisions about webhook deliveries are meant too
 	done         func()
 	progress     *cli.Progress
 }
@@ -108,7 +110,11 @@ func (h *history) records(ctx context.Context, take func(record []byte) error) e
 		return take(record)
 	}
 	if h.database != nil {
-		return h.database.Decisions(ctx, h.since, h.until, f)
+		err := h.database.Decisions(ctx, h.since, h.until, f)
+		if err == nil && h.deliveries {
+			err = h.database.Deliveries(ctx, h.since, h.until, f)
+		}
+		return err
 	}
 	var ours error
 	err := audit.EachRecord(h.export, func(record []byte) error {
@@ -160,6 +166,9 @@ func (h *history) outcomes(ctx context.Context, f func(d *audit.Decided) error, 
 // decided reads a record; ok is false where it is none of the decisions meant.
 func (h *history) decided(record []byte) (d audit.Decided, ok bool, err error) {
 	d, ok, err = audit.ReadDecided(record)
+	if d.Kind == audit.KindWebhookReceived && !h.deliveries {
+		return d, false, nil
+	}
 	// A self-test probe is not a step's request, and the policy does not decide who reaches its names.
 	if err != nil || !ok || d.CredentialKind == selftest.Kind || selftest.IsReserved(d.Host) {
 		return d, false, err
@@ -232,6 +241,9 @@ func (h *history) decidedBy(ctx context.Context, d *audit.Decided) (*rego.Set, e
 		if err != nil {
 			return nil, err
 		}
+		if rego.IsDelivery(d.Input) {
+			options.Names = !foldersAreUUIDs(snapshot)
+		}
 		return components.LoadPolicy(ctx, "the log", snapshot, options)
 	}
 	set, err := load(d.Revision, d.Commit)
@@ -242,7 +254,22 @@ func (h *history) decidedBy(ctx context.Context, d *audit.Decided) (*rego.Set, e
 	if err != nil {
 		return nil, err
 	}
-	return set.WithRepository(repositoryOf(d), other)
+	name := repositoryOf(d)
+	if rego.IsDelivery(d.Input) {
+		if name, err = other.RepositoryOfDelivery(d.Input); err != nil {
+			return nil, err
+		}
+	}
+	return set.WithRepository(name, other)
+}
+
+// foldersAreUUIDs reports whether a policy was written for a server that knows no names: a
+// delivery does not show whether its server did.
+func foldersAreUUIDs(s *policy.Snapshot) bool {
+	return slices.ContainsFunc(s.Files, func(f policy.File) bool {
+		parts := strings.Split(f.Path, "/")
+		return len(parts) > 3 && parts[0] == "repositories" && uuid.IsCanonical(parts[1]) && uuid.IsCanonical(parts[2])
+	})
 }
 
 // repositoryOf is the name under which policy knows the repository of a decision.
@@ -255,6 +282,9 @@ func repositoryOf(d *audit.Decided) string {
 
 // hasNames reports whether an input was made by a server that knew names.
 func hasNames(input []byte) bool {
+	if rego.IsDelivery(input) {
+		return true // each delivery has them: see foldersAreUUIDs
+	}
 	p, err := principalOf(input)
 	return err != nil || p.Repository.FullName != "" || p.Workspace.Slug != ""
 }

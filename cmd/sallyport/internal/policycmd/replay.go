@@ -114,6 +114,7 @@ func replayBy(c *cobra.Command, from historyFlags, directories []string, without
 		return nil, err
 	}
 	defer h.close()
+	h.deliveries = true
 	s, err := replayAll(c.Context(), h, set, repository)
 	if err != nil {
 		return nil, cli.Invalid(err)
@@ -271,15 +272,14 @@ func (p *replayPart) replay(ctx context.Context, h *history, replayer *rego.Repl
 // recorded one. known is false where the recorded one may have been an allow in report
 // mode only.
 func (p *replayPart) compare(ctx context.Context, replayer *rego.Replayer, d *audit.Decided, then string, known bool) {
-	now, failure := replayer.Replay(ctx, d.Input)
+	now := evaluateAgain(ctx, replayer, d)
 	if ctx.Err() != nil {
 		return
 	}
 	p.Decisions++
-	to := outcome(now.Verdict, now.WouldDeny)
-	if failure != nil {
+	to := now.outcome()
+	if now.failure != nil {
 		p.Errors++
-		to = "error"
 		if d.Reason == "policy_error" {
 			return
 		}
@@ -294,13 +294,13 @@ func (p *replayPart) compare(ctx context.Context, replayer *rego.Replayer, d *au
 	case !passed && passes:
 		p.Opened++
 	}
-	p.note(d, then, to, now.Rule, failure)
+	p.note(d, then, to, now.Rule, now.failure)
 }
 
 func (p *replayPart) note(d *audit.Decided, from, to, rule string, failure error) {
 	key := replayKey{
 		Repository: cmp.Or(d.Repository, d.RepositoryUUID), Deployment: cmp.Or(d.Deployment, d.DeploymentUUID),
-		Target: net.JoinHostPort(d.Host, strconv.Itoa(d.Port)), From: from, To: to, OldRule: d.Rule, Rule: rule,
+		Target: targetOf(d), From: from, To: to, OldRule: d.Rule, Rule: rule,
 	}
 	g := p.groups[key]
 	if g == nil {
@@ -315,6 +315,16 @@ func (p *replayPart) note(d *audit.Decided, from, to, rule string, failure error
 		p.groups[key] = g
 	}
 	g.add(1, d.Time, d.ID)
+}
+
+// targetOf is what was requested: the host and port, or the receiver and event of a
+// delivery.
+func targetOf(d *audit.Decided) string {
+	if rego.IsDelivery(d.Input) {
+		receiver, event := receiverOf(d.Input)
+		return receiver + " " + event
+	}
+	return net.JoinHostPort(d.Host, strconv.Itoa(d.Port))
 }
 
 // add counts, and keeps the latest as the example.

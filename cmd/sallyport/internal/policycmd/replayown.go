@@ -26,6 +26,7 @@ func replayOwn(c *cobra.Command, from historyFlags, repository string) (*replayS
 		return nil, err
 	}
 	defer h.close()
+	h.deliveries = true
 	if h.database == nil {
 		return nil, cli.Invalid(errors.New("--as-decided needs the policies that decided, and an export holds none: read the database"))
 	}
@@ -124,11 +125,11 @@ func (p *replayPart) reproduce(ctx context.Context, h *history, own *ownPolicies
 		p.note(&d, then, "error", "", err)
 		return nil
 	}
-	now, failure := replayer.Replay(ctx, d.Input)
+	now := evaluateAgain(ctx, replayer, &d)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if r := reproduction(&d, now, failure); !r.Reproduced {
+	if r := reproduction(&d, now.Decision, now.failure); !r.Reproduced {
 		p.Differ++
 		p.note(&d, r.Then, r.Now, now.Rule, errors.New(r.Detail))
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/policy/manager"
 	"github.com/sallyport/sallyport/policy/rego"
 )
 
@@ -24,6 +25,7 @@ line. Tests are not run: see "policy test".`,
 	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)
 	strict := c.Flags().Bool("strict", false, "warnings fail the check too")
 	repositories := c.Flags().String("repositories", "", "a `FILE` with the full names of all repositories, one a line: a policy that names another is an error")
+	configuration := c.Flags().StringP("config", "c", "", "a server's configuration `FILE`: rules that name another receiver or endpoint of deliveries are errors")
 	asJSON := cli.AddFormatFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		snapshot, err := policyTree(c.Context(), args[0])
@@ -36,16 +38,25 @@ line. Tests are not run: see "policy test".`,
 				return cli.Invalid(err)
 			}
 		}
+		if *configuration != "" {
+			cfg, _, err := cli.LoadConfig(*configuration)
+			if err != nil {
+				return err
+			}
+			if options.Webhooks = manager.WebhookNames(cfg); options.Webhooks == nil {
+				options.Webhooks = &rego.WebhookNames{}
+			}
+		}
 		problems, warnings, err := rego.Check(c.Context(), snapshot, options)
 		if err != nil {
 			return err
 		}
 		for _, w := range warnings {
-			if rego.NamesUnknownRepository(w) { // the list is there to find them
+			if namesUnknown(w) {
 				problems = append(problems, w)
 			}
 		}
-		warnings = append(slices.DeleteFunc(warnings, rego.NamesUnknownRepository), rego.Undelegated(snapshot)...)
+		warnings = append(slices.DeleteFunc(warnings, namesUnknown), rego.Undelegated(snapshot)...)
 		out := c.OutOrStdout()
 		failed := len(problems) > 0 || *strict && len(warnings) > 0
 		if asJSON() {
@@ -61,6 +72,12 @@ line. Tests are not run: see "policy test".`,
 		return err
 	}
 	return c
+}
+
+// namesUnknown reports whether a warning is an error of this command: the lists of names
+// are given to find it.
+func namesUnknown(e rego.Error) bool {
+	return rego.NamesUnknownRepository(e) || rego.NamesUnknownWebhook(e)
 }
 
 func newPolicyTest() *cobra.Command {

@@ -39,7 +39,7 @@ func routesOf(r config.WebhookReceiver) []webhook.Route {
 // input and the revision that the policy would have decided with.
 func (d decider) DecideDelivery(ctx context.Context, delivery *webhook.Delivery) (webhook.Decision, error) {
 	decision, err := d.policy.DecideDelivery(ctx, delivery)
-	if !errors.Is(err, rego.ErrNoWebhookRules) {
+	if !errors.Is(err, webhook.ErrNoRules) {
 		return decision, err
 	}
 	configured, err := d.configured.DecideDelivery(ctx, delivery)
