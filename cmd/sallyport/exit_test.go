@@ -89,6 +89,10 @@ var ends = map[string]struct {
 	"tunnels list":         {"", exitFailed},
 	"emergency-stop":       {"--reason test", exitFailed},
 	"version":              {"", exitOK},
+	"webhook add":          {"policy --repository acme/x --url https://hooks.example --action refresh_policy", exitOK},
+	"webhook list":         {"", exitOK},
+	"webhook rotate":       {"policy", exitInvalid}, // there is no receiver
+	"webhook test":         {"policy", exitInvalid},
 }
 
 // TestEveryCommandReportsItsEnd: whatever keeps a command from its work ends it with

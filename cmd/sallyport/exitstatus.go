@@ -120,6 +120,10 @@ var findings = map[string]string{
 	"tunnels list":         "",
 	"emergency-stop":       "the instance is stopped, and a tunnel is still open or the stop could not be recorded",
 	"version":              "",
+	"webhook add":          "",
+	"webhook list":         "",
+	"webhook rotate":       "",
+	"webhook test":         "a stage failed: it is named",
 }
 
 // psqlStatus is for the one command whose status is another program's.

@@ -22,6 +22,7 @@ import (
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/policycmd"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/servecmd"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/verifycmd"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/webhookcmd"
 	"github.com/sallyport/sallyport/policy/rego"
 )
 
@@ -76,7 +77,7 @@ to the audit log before a connection is opened.`,
 	auditLog, policies := auditcmd.New(), policycmd.New()
 	auditLog.AddCommand(verifycmd.NewVerify(), verifycmd.NewExport(), verifycmd.NewEvidence())
 	policies.AddCommand(controlcmd.NewPolicyReload())
-	root.AddCommand(servecmd.NewServe(), servecmd.NewHealth(), servecmd.NewMigrate(), configcmd.New(), auditLog, policies, controlcmd.NewToken(), controlcmd.NewTunnels(), controlcmd.NewEmergencyStop(), newVersion())
+	root.AddCommand(servecmd.NewServe(), servecmd.NewHealth(), servecmd.NewMigrate(), configcmd.New(), auditLog, policies, controlcmd.NewToken(), controlcmd.NewTunnels(), controlcmd.NewEmergencyStop(), webhookcmd.New(), newVersion())
 	documentExits(root)
 	return root
 }

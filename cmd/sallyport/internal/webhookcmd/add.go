@@ -1,0 +1,199 @@
+package webhookcmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/internal/bitbucketapi"
+	"github.com/sallyport/sallyport/internal/config"
+	"github.com/sallyport/sallyport/internal/uuid"
+	"github.com/sallyport/sallyport/webhook"
+)
+
+type addOptions struct {
+	config, kind, repository, url string
+	events, actions, forwardTo    []string
+	secretFile, tokenFile, api    string
+}
+
+func newAdd() *cobra.Command {
+	o := addOptions{}
+	c := &cobra.Command{
+		Use:   "add NAME --repository WORKSPACE/NAME --url https://HOST[:PORT] {--action refresh_policy | --forward-to ENDPOINT}",
+		Short: "Make a receiver: secret, path, configuration, and the webhook in Bitbucket",
+		Long: `Make a receiver of webhook deliveries. The command generates a secret and a path that
+cannot be guessed, and prints the receiver's configuration. It writes two files that
+only their owner can read: the secret, and a value in the place of the previous
+secret, so that "webhook rotate" needs no change of the configuration.
+
+With --token-file, it makes the webhook through Bitbucket Cloud's REST API. The token
+needs the scope webhook. Otherwise it prints every field to enter in Bitbucket.
+
+Add the printed section to the configuration and start the server again; then test
+the receiver with "sallyport webhook test NAME".`,
+		Args: oneName,
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := o.check(c, args[0]); err != nil {
+				return cli.Invalid(err)
+			}
+			return o.run(c, args[0])
+		},
+	}
+	f := c.Flags()
+	f.StringVarP(&o.config, "config", "c", "", "configuration `FILE`: its folder gets the secrets, and it names the API (default: the usual places, if one is there)")
+	f.StringVar(&o.kind, "kind", "cloud", "the `PRODUCT` that delivers: cloud or data_center")
+	f.StringVar(&o.repository, "repository", "", "the repository whose events are delivered: `WORKSPACE/NAME`, on Data Center PROJECT/NAME")
+	f.StringVar(&o.url, "url", "", "scheme, host and port by which Bitbucket reaches the webhook listener: `URL`")
+	f.StringSliceVar(&o.events, "event", nil, "`EVENT` to deliver; repeatable (default: those of the actions, otherwise pushes and merges)")
+	f.StringSliceVar(&o.actions, "action", nil, "`ACTION` of each delivery: refresh_policy or refresh_names; repeatable")
+	f.StringSliceVar(&o.forwardTo, "forward-to", nil, "`ENDPOINT` of the configuration that gets each delivery; repeatable")
+	f.StringVar(&o.secretFile, "secret-file", "", "`FILE` for the secret, which must not exist (default: webhook-NAME.secret beside the configuration)")
+	f.StringVar(&o.tokenFile, "token-file", "", "`FILE` with an access token: make the webhook through the API")
+	f.StringVar(&o.api, "api", "", "`URL` of the REST API (default: that of the configuration, otherwise "+defaultAPI+")")
+	return c
+}
+
+var receiverName = regexp.MustCompile(`^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$`)
+
+// check checks the flags and fills in their defaults.
+func (o *addOptions) check(c *cobra.Command, name string) error {
+	see := "\nsee: " + c.CommandPath() + " --help"
+	if !receiverName.MatchString(name) {
+		return fmt.Errorf("the name %q is not a receiver's: use lower-case letters, digits, - and _, at most 63", name)
+	}
+	if err := cli.OneOf("--kind", o.kind, []string{"cloud", "data_center"}); err != nil {
+		return err
+	}
+	workspace, slug, ok := strings.Cut(o.repository, "/")
+	if !ok || workspace == "" || slug == "" || strings.ContainsAny(o.repository, " \"'\\\n") || strings.Contains(slug, "/") {
+		return fmt.Errorf("--repository %q is not of the form WORKSPACE/NAME%s", o.repository, see)
+	}
+	u, err := bitbucketapi.ParseURL(strings.TrimSuffix(o.url, "/"))
+	if err != nil || u.Path != "" {
+		return fmt.Errorf("--url %q is not https:// with a host and, if needed, a port: Bitbucket sends the deliveries there%s", o.url, see)
+	}
+	o.url = strings.TrimSuffix(o.url, "/")
+	if len(o.actions) == 0 && len(o.forwardTo) == 0 {
+		return fmt.Errorf("name an --action or --forward-to: a receiver without either only records deliveries%s", see)
+	}
+	for _, a := range o.actions {
+		if err := cli.OneOf("--action", a, []string{string(webhook.RefreshPolicy), string(webhook.RefreshNames)}); err != nil {
+			return err
+		}
+	}
+	return o.checkEvents()
+}
+
+func (o *addOptions) productKind() webhook.Kind {
+	if o.kind == webhook.DataCenter.String() {
+		return webhook.DataCenter
+	}
+	return webhook.Cloud
+}
+
+// checkEvents checks the events, and that each action has one that causes it.
+func (o *addOptions) checkEvents() error {
+	kind := o.productKind()
+	if len(o.events) == 0 {
+		for _, key := range webhook.Events(kind) {
+			wanted := webhook.RefreshPolicy.TriggeredBy(kind, key) && (len(o.forwardTo) > 0 || slices.Contains(o.actions, string(webhook.RefreshPolicy)))
+			if wanted || slices.Contains(o.actions, string(webhook.RefreshNames)) && webhook.RefreshNames.TriggeredBy(kind, key) && webhook.HasRepository(kind, key) {
+				o.events = append(o.events, key)
+			}
+		}
+	}
+	for _, key := range o.events {
+		if err := cli.OneOf("--event", key, webhook.Events(kind)); err != nil {
+			return err
+		}
+	}
+	for _, a := range o.actions {
+		if !slices.ContainsFunc(o.events, func(key string) bool { return webhook.Action(a).TriggeredBy(kind, key) }) {
+			return fmt.Errorf("no event of --event causes --action %s", a)
+		}
+	}
+	return nil
+}
+
+func (o *addOptions) run(c *cobra.Command, name string) error {
+	var cfg *config.Config
+	file, err := cli.FindConfig(o.config)
+	if err == nil {
+		cfg, file, err = cli.LoadConfig(file)
+		if err != nil {
+			return err
+		}
+	}
+	if cfg != nil && cfg.Webhooks != nil && slices.ContainsFunc(cfg.Webhooks.Receivers, func(r config.WebhookReceiver) bool { return r.Name == name }) {
+		return cli.Invalid(fmt.Errorf("%s has a receiver %s: choose another name, or change its secret with `sallyport webhook rotate %s`", file, name, name))
+	}
+	secretFile := o.secretFile
+	if secretFile == "" {
+		secretFile = filepath.Join(filepath.Dir(file), "webhook-"+name+".secret")
+	}
+	if secretFile, err = filepath.Abs(secretFile); err != nil {
+		return err
+	}
+	r := receiver{
+		Name: name, Kind: o.kind, Path: "/hooks/" + name + "-" + pathSuffix(), Secret: secretFile,
+		Previous:   strings.TrimSuffix(secretFile, ".secret") + ".previous-secret",
+		Repository: o.repository, Events: o.events, Actions: o.actions, ForwardTo: o.forwardTo,
+		Listener: cfg == nil || cfg.Webhooks == nil, URL: o.url,
+	}
+	var api *hookAPI
+	if o.tokenFile != "" {
+		if o.productKind() == webhook.DataCenter {
+			return cli.Invalid(errors.New("--token-file works with Bitbucket Cloud only: on Data Center, enter the fields that the command prints without it"))
+		}
+		if api, err = newHookAPI(cfg, o.api, o.tokenFile, o.repository); err != nil {
+			return cli.Invalid(err)
+		}
+	}
+	return r.make(c.Context(), c, api)
+}
+
+// make writes the secrets, makes the webhook if there is an API, and prints what is left to
+// do. If it fails, no file is left.
+func (r receiver) make(ctx context.Context, c *cobra.Command, api *hookAPI) error {
+	secret := newSecret()
+	if err := createSecret(r.Secret, secret); err != nil {
+		return err
+	}
+	if err := createSecret(r.Previous, unusedSecret()); err != nil {
+		return errors.Join(err, os.Remove(r.Secret))
+	}
+	if api == nil {
+		r.printFields(c.ErrOrStderr())
+		return r.printSection(c.OutOrStdout())
+	}
+	active := true
+	h, err := api.create(ctx, hookFields{Description: "Sallyport receiver " + r.Name, URL: r.URL + r.Path, Active: &active, Secret: secret, Events: r.Events})
+	if err != nil {
+		return errors.Join(err, os.Remove(r.Secret), os.Remove(r.Previous))
+	}
+	if !h.SecretSet || !uuid.IsCanonical(strings.Trim(h.UUID, "{}")) {
+		return fmt.Errorf("create the webhook: Bitbucket's response does not confirm the secret: check the repository's webhooks, and delete that of %s", redactPath(r.URL+r.Path))
+	}
+	fmt.Fprintf(c.ErrOrStderr(), "Bitbucket delivers %s of %s to %s as webhook %s.\nAdd this section to the configuration, and start the server again:\n\n",
+		strings.Join(r.Events, ", "), r.Repository, r.URL+r.Path, h.UUID)
+	return r.printSection(c.OutOrStdout())
+}
+
+// redactPath shortens the path of a receiver's URL.
+func redactPath(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return "the URL"
+	}
+	return u.Scheme + "://" + u.Host + u.Path[:min(len(u.Path), 20)] + "…"
+}

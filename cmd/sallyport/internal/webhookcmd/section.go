@@ -1,0 +1,62 @@
+package webhookcmd
+
+import (
+	"fmt"
+	"io"
+	"strings"
+)
+
+// receiver is what `webhook add` prints.
+type receiver struct {
+	Name, Kind, Path, Secret, Previous string
+	Repository                         string
+	Events, Actions, ForwardTo         []string
+	Listener                           bool   // the configuration has no webhook listener
+	URL                                string // scheme and host of the listener, as Bitbucket sees it
+}
+
+// printSection prints the receiver as a section of the configuration.
+func (r receiver) printSection(w io.Writer) error {
+	var b strings.Builder
+	b.WriteString("webhooks:\n")
+	if r.Listener {
+		b.WriteString("  listener:\n    address: \":8443\"\n    tls: {certificate_file: tls/certificate.pem, key_file: tls/key.pem}\n")
+	}
+	fmt.Fprintf(&b, "  receivers:\n    - name: %s\n      path: %s\n      kind: %s\n      secret_file: %q\n      previous_secret_file: %q\n      repositories: [%q]\n      events: %s\n",
+		r.Name, r.Path, r.Kind, r.Secret, r.Previous, r.Repository, quoted(r.Events))
+	if len(r.Actions) > 0 {
+		fmt.Fprintf(&b, "      actions: [%s]\n", strings.Join(r.Actions, ", "))
+	}
+	if len(r.ForwardTo) > 0 {
+		fmt.Fprintf(&b, "      forward_to: %s\n", quoted(r.ForwardTo))
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// printFields prints what to enter in Bitbucket.
+func (r receiver) printFields(w io.Writer) {
+	place := "Repository settings > Webhooks > Add webhook"
+	fields := "Status    active\n  SSL       verify certificates\n"
+	if r.Kind == "data_center" {
+		place, fields = "Repository settings > Webhooks > Create webhook", "Status    active\n"
+	}
+	fmt.Fprintf(w, `Enter this in Bitbucket, in %s, %s:
+
+  Title     Sallyport receiver %s
+  URL       %s
+  Secret    the line in %s (do not let Bitbucket generate one)
+  %s  Events    %s
+
+Add this section to the configuration, and start the server again:
+
+`, r.Repository, place, r.Name, r.URL+r.Path, r.Secret, fields, strings.Join(r.Events, ", "))
+}
+
+func quoted(list []string) string {
+	all := make([]string, len(list))
+	for i, s := range list {
+		all[i] = fmt.Sprintf("%q", s)
+	}
+	return "[" + strings.Join(all, ", ") + "]"
+}

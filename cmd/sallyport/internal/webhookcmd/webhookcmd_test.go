@@ -1,0 +1,338 @@
+package webhookcmd
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/internal/bitbuckettest"
+	"github.com/sallyport/sallyport/internal/bitbuckettest/hook"
+	"github.com/sallyport/sallyport/internal/config"
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/webhook"
+)
+
+// setup is a configuration without webhooks, beside an emulated Bitbucket whose listener of
+// webhooks is running.
+type setup struct {
+	t         *testing.T
+	directory string
+	config    string
+	token     string // file
+	hooks     *bitbuckettest.Repository
+	listener  net.Listener
+
+	mu       sync.Mutex
+	receiver http.Handler
+	accepted []*webhook.Delivery
+}
+
+func newSetup(t *testing.T) *setup {
+	t.Helper()
+	s := &setup{t: t, directory: t.TempDir()}
+	bitbucket, err := bitbuckettest.New(bitbuckettest.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(bitbucket.Close)
+	if err := bitbucket.Start("127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	acme := bitbucket.AddWorkspace("acme")
+	acme.AddAccessToken("hooks-token", bitbuckettest.ScopeWebhook)
+	acme.AddAccessToken("read-token", bitbuckettest.ScopeRepository)
+	s.hooks = acme.AddRepository("egress-policy", "SEC")
+	s.token = filepath.Join(s.directory, "token")
+	s.write(s.token, "hooks-token\n")
+	if s.listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		handler := s.receiver
+		s.mu.Unlock()
+		if handler == nil {
+			http.NotFound(w, r)
+			return
+		}
+		handler.ServeHTTP(w, r)
+	})}
+	go func() { _ = server.Serve(s.listener) }()
+	t.Cleanup(func() { _ = server.Close() })
+	s.config = filepath.Join(s.directory, "sallyport.yaml")
+	s.write(s.config, fmt.Sprintf(`listeners: [{address: "127.0.0.1:3128"}]
+identity:
+  bitbucket:
+    - {workspace: acme, workspace_uuid: %q, issuer: %q, audiences: ["https://egress.acme.example"], api: {url: %q, token_file: %q}}
+policy: {git: {url: "https://bitbucket.org/acme/egress-policy.git"}}
+audit: {embedded: true}
+data_directory: %q
+`, acme.UUID, acme.Issuer(), bitbucket.APIURL(), s.token, filepath.Join(s.directory, "data")))
+	return s
+}
+
+func (s *setup) write(path, text string) {
+	s.t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *setup) read(path string) string {
+	s.t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return strings.TrimSpace(string(text))
+}
+
+// command runs `sallyport webhook`.
+func (s *setup) command(arguments ...string) (out, errOut string, err error) {
+	s.t.Helper()
+	c := New()
+	var stdout, stderr bytes.Buffer
+	c.SilenceErrors, c.SilenceUsage = true, true
+	c.SetOut(&stdout)
+	c.SetErr(&stderr)
+	c.SetArgs(append(arguments, "-c", s.config))
+	err = c.ExecuteContext(s.t.Context())
+	return stdout.String(), stderr.String(), err
+}
+
+// serve runs the receiver of the configuration, as the server does.
+func (s *setup) serve() *config.WebhookReceiver {
+	s.t.Helper()
+	cfg, err := config.Load(s.config)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r := &cfg.Webhooks.Receivers[0]
+	handler, err := webhook.NewReceiver(webhook.Config{
+		Name: r.Name, Kind: r.Kind, Decider: decider{}, Queue: s,
+		Secrets: func() (all []webhook.Secret) {
+			for _, place := range []config.Secret{r.Secret, r.Previous} {
+				text, err := place.Read()
+				if err != nil {
+					s.t.Error(err)
+				}
+				secret, err := webhook.NewSecret(text)
+				if err != nil {
+					s.t.Error(err)
+				}
+				all = append(all, secret)
+			}
+			return all
+		},
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle(r.Path, handler)
+	s.mu.Lock()
+	s.receiver = mux
+	s.mu.Unlock()
+	return r
+}
+
+type decider struct{}
+
+func (decider) DecideDelivery(context.Context, *webhook.Delivery) (webhook.Decision, error) {
+	return webhook.Decision{Verdict: policy.Allow}, nil
+}
+
+func (s *setup) Accept(_ context.Context, d *webhook.Delivery, _ webhook.Decision) (webhook.Outcome, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.accepted = append(s.accepted, d)
+	return webhook.Accepted, nil
+}
+
+// add makes a receiver through the API, and adds its section to the configuration.
+func (s *setup) add() {
+	s.t.Helper()
+	out, _, err := s.command("add", "policy", "--repository", "acme/egress-policy", "--url", "http://"+s.listener.Addr().String(), "--action", "refresh_policy", "--token-file", s.token)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	out = strings.Replace(out, `":8443"`, fmt.Sprintf("%q", s.listener.Addr().String()), 1)
+	out = strings.Replace(out, "    tls: {certificate_file: tls/certificate.pem, key_file: tls/key.pem}\n", "", 1)
+	s.write(s.config, s.read(s.config)+"\n"+out)
+}
+
+// push sends a push through the hook in Bitbucket, and reports whether it is accepted.
+func (s *setup) push(n int) bool {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
+	defer cancel()
+	s.hooks.Push(bitbuckettest.RefChange{Ref: "refs/heads/main", New: fmt.Sprintf("%040x", n)})
+	all, err := s.hooks.Hooks()[0].Wait(ctx, n)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return all[n-1].Accepted()
+}
+
+// TestAddRotateTest follows a receiver: it is made in Bitbucket and works, its secret
+// changes without a refused delivery and without another URL, and the previous secret ends.
+func TestAddRotateTest(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t)
+	s.add()
+	h := s.hooks.Hooks()[0].Config()
+	r := s.serve()
+	if h.URL != "http://"+s.listener.Addr().String()+r.Path || len(r.Path) < len("/hooks/policy-")+32 || h.Secret != s.read(r.Secret.File()) || len(h.Secret) != 64 ||
+		strings.Join(h.Events, " ") != "pullrequest:fulfilled repo:push" && strings.Join(h.Events, " ") != "repo:push pullrequest:fulfilled" {
+		t.Errorf("the webhook is %+v, and the receiver %+v", h, r)
+	}
+	for _, file := range []string{r.Secret.File(), r.Previous.File()} {
+		if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v %v", file, info, err)
+		}
+	}
+	if !s.push(1) {
+		t.Error("a delivery is refused")
+	}
+	out, _, err := s.command("test", "policy")
+	if err != nil || strings.Count(out, "ok ") != 4 || len(s.accepted) != 2 || webhook.AffectsBranch(s.accepted[1].Event, "main") {
+		t.Errorf("%v: %s, %d accepted", err, out, len(s.accepted))
+	}
+	out, _, err = s.command("list")
+	if err != nil || !strings.Contains(out, r.Path) || !strings.Contains(out, "0 days") || strings.Contains(out, "rotating") {
+		t.Errorf("%v: %s", err, out)
+	}
+
+	old := h.Secret
+	if out, _, err = s.command("rotate", "policy"); err != nil || !strings.Contains(out, "two secrets are valid") || strings.Contains(out, s.read(r.Secret.File())) {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if s.read(r.Previous.File()) != old || s.read(r.Secret.File()) == old || !s.push(2) {
+		t.Error("Bitbucket's secret is refused before it is changed")
+	}
+	if _, _, err = s.command("rotate", "policy"); err == nil || !strings.Contains(err.Error(), "--drop") {
+		t.Errorf("another rotation replaces the secret that Bitbucket has: %v", err)
+	}
+	if out, _, err = s.command("list"); err != nil || !strings.Contains(out, "rotating") {
+		t.Errorf("%v: %s", err, out)
+	}
+	if out, _, err = s.command("rotate", "policy", "--token-file", s.token); err != nil {
+		t.Fatal(err, out)
+	}
+	if now := s.hooks.Hooks()[0].Config(); now.Secret != s.read(r.Secret.File()) || now.URL != h.URL || now.Secret == old || !s.push(3) {
+		t.Errorf("Bitbucket has %+v", now)
+	}
+	if _, _, err = s.command("rotate", "policy", "--drop"); err != nil || s.read(r.Previous.File()) == old || !s.push(4) {
+		t.Errorf("after --drop: %v", err)
+	}
+	s.hooks.Hooks()[0].Update(func(c *hook.Config) { c.Secret = old })
+	if s.push(5) {
+		t.Error("the dropped secret is accepted")
+	}
+}
+
+// TestFailedTestNamesTheStage: each fault is reported at its stage, with a remedy.
+func TestFailedTestNamesTheStage(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t)
+	s.add()
+	expect := func(want string) {
+		t.Helper()
+		out, _, err := s.command("test", "policy")
+		if err == nil || !strings.Contains(out, want) {
+			t.Errorf("%v: %s\nwant %s", err, out, want)
+		}
+	}
+	expect("FAILED  delivery: status 404")
+	r := s.serve()
+	handler := s.receiver
+	s.receiver = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(200) })
+	expect("FAILED  wrong signature: status 200")
+	s.receiver = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) })
+	expect("could not be recorded")
+	s.receiver = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) })
+	expect("the running server has another secret")
+	s.receiver = handler
+	s.write(r.Secret.File(), "")
+	expect("FAILED  secret: ")
+	s.write(r.Secret.File(), "another")
+	_ = s.listener.Close()
+	expect("FAILED  connection: ")
+}
+
+// TestAddWithoutAToken: every field to enter is printed, and the secret is not.
+func TestAddWithoutAToken(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t)
+	for _, kind := range []string{"cloud", "data_center"} {
+		name := strings.ReplaceAll(kind, "_", "-")
+		out, fields, err := s.command("add", name, "--kind", kind, "--repository", "acme/app", "--url", "https://hooks.acme.example:8443", "--forward-to", "jenkins")
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(s.directory, "webhook-"+name+".secret")
+		for _, want := range []string{"https://hooks.acme.example:8443/hooks/" + name + "-", file, "Events"} {
+			if !strings.Contains(fields, want) {
+				t.Errorf("%s is missing in %s", want, fields)
+			}
+		}
+		if secret := s.read(file); strings.Contains(out+fields, secret) {
+			t.Error("the secret is printed")
+		}
+		if !strings.Contains(out, "kind: "+kind) || !strings.Contains(out, `forward_to: ["jenkins"]`) {
+			t.Error(out)
+		}
+	}
+}
+
+// TestAddRefusesMistakes: nothing is left behind by a command that fails.
+func TestAddRefusesMistakes(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t)
+	read := filepath.Join(s.directory, "read-token")
+	s.write(read, "read-token")
+	good := []string{"add", "policy", "--repository", "acme/egress-policy", "--url", "https://hooks.acme.example", "--action", "refresh_policy"}
+	change := func(flag, value string) []string {
+		a := append([]string{}, good...)
+		for i := range a {
+			if a[i] == flag {
+				a[i+1] = value
+				return a
+			}
+		}
+		return append(a, flag, value)
+	}
+	for want, arguments := range map[string][]string{
+		"is not a receiver's":       append([]string{"add", "Policy/.."}, good[2:]...),
+		"is not of the form":        change("--repository", "acme"),
+		"is not https://":           change("--url", "http://hooks.acme.example"),
+		"sends the deliveries":      change("--url", "https://hooks.acme.example/path"),
+		"did you mean":              change("--action", "refresh_polcy"),
+		"--event \"repo:pushed\"":   change("--event", "repo:pushed"),
+		"no event of --event":       change("--event", "repo:fork"),
+		"needs the scope webhook":   change("--token-file", read),
+		"read the access token":     change("--token-file", filepath.Join(s.directory, "none")),
+		"Bitbucket Cloud only":      append(change("--token-file", s.token), "--kind", "data_center"),
+		"correct the repository's":  append(change("--repository", "acme/none"), "--token-file", s.token),
+		"name an --action":          good[:len(good)-2],
+		"exists: choose another na": change("--secret-file", s.token),
+	} {
+		if out, _, err := s.command(arguments...); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: %v %s\nwant %s", arguments, err, out, want)
+		}
+	}
+	if left, err := filepath.Glob(filepath.Join(s.directory, "*secret*")); err != nil || len(left) > 0 {
+		t.Errorf("%v are left: %v", left, err)
+	}
+	if s.read(s.token) != "hooks-token" || len(s.hooks.Hooks()) != 0 {
+		t.Error("something was changed")
+	}
+}
