@@ -74,6 +74,7 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal) error {
 	})
 	routines.Go(func() { s.reevaluator.Run(background) })
 	routines.Go(func() { s.policy.Follow(background, reload) })
+	routines.Go(func() { s.watchWebhookRefreshes(background) })
 	routines.Go(func() { s.watchRepositories(background) })
 	routines.Go(func() { s.notify.Watch(background, s.probes()) })
 	s.notify.Ready("serving")

@@ -59,6 +59,7 @@ type server struct {
 	webhooks      *webhookserver.Gateway // nil: no deliveries are received
 	webhookQueue  webhook.Queue          // nil: the same
 	metrics       *admin.Metrics
+	refreshes     *webhookRefreshes            // nil: there are no receivers
 	reassignments chan identitypg.Reassignment // names that another UUID has now, to be recorded
 
 	identityMetrics *admin.IdentityMetrics
