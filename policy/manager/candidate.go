@@ -10,6 +10,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/internal/config"
+	"github.com/sallyport/sallyport/internal/pause"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
 	"github.com/sallyport/sallyport/policy/source"
@@ -26,6 +27,7 @@ func newCandidate(cfg *config.Config, p *Manager, git GitConfig) (*candidate, er
 	c := &candidate{
 		poll: p.poll, options: p.options, manager: p, log: p.log.With("candidate", true),
 		queue: make(chan policy.Decision, candidateQueue), recorded: map[string]bool{},
+		requests: make(chan struct{}, 1),
 	}
 	if directory := cfg.Policy.Candidate.Directory; directory != "" {
 		c.source, c.poll = folderSource{source.NewFolder(directory)}, directoryPoll
@@ -72,11 +74,16 @@ func (c *candidate) run(ctx context.Context) {
 	for {
 		began := time.Now()
 		c.refresh(ctx)
-		ticker.Reset(nextPoll(c.poll, time.Since(began)))
+		took := time.Since(began)
+		ticker.Reset(nextPoll(c.poll, took))
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+		case <-c.requests:
+			if !pause.For(ctx, requestPause(took)) {
+				return
+			}
 		}
 	}
 }

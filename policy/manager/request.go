@@ -15,13 +15,21 @@ func requestPause(took time.Duration) time.Duration {
 	return min(max(took, requestPauseMin), requestPauseMax)
 }
 
-// RequestRefresh makes [Manager.Follow] poll the source at once. It does not block and is
+// RequestRefresh makes [Manager.Follow] poll the source at once, and that of the candidate
+// within a second. It does not block and is
 // safe for concurrent use. Each request is followed by a poll that begins after the request,
 // also if a poll is under way; requests that come before that poll begins share it. A state
 // that was rejected before is not loaded again.
 func (p *Manager) RequestRefresh() {
+	request(p.requests)
+	if p.candidate != nil {
+		request(p.candidate.requests)
+	}
+}
+
+func request(requests chan<- struct{}) {
 	select {
-	case p.requests <- struct{}{}:
+	case requests <- struct{}{}:
 	default: // the next poll has not begun
 	}
 }

@@ -101,6 +101,44 @@ func TestRequestedRefresh(t *testing.T) {
 	})
 }
 
+// TestRequestedRefreshOfTheCandidate: the candidate's source is polled too, once for a flood
+// of requests, and again for one that comes during a poll.
+func TestRequestedRefreshOfTheCandidate(t *testing.T) {
+	t.Parallel()
+	directory, set := t.TempDir(), treeOf(t, rego.Options{}, nil)
+	synctest.Test(t, func(t *testing.T) {
+		p, _ := newGated(set, directory)
+		g := &gatedSource{snapshot: set.Snapshot(), begun: make(chan time.Time), release: make(chan struct{})}
+		p.candidate = &candidate{source: g, poll: time.Hour, log: p.log, manager: p, offered: set.Revision().Digest, requests: make(chan struct{}, 1)}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			p.candidate.run(ctx)
+		}()
+		defer func() {
+			cancel()
+			<-ended
+			p.checks.Close()
+		}()
+		<-g.begun // of the start
+		for range 100 {
+			p.RequestRefresh()
+		}
+		g.release <- struct{}{}
+		released := time.Now()
+		if wait := (<-g.begun).Sub(released); wait != requestPauseMin {
+			t.Errorf("the requested poll began after %v", wait)
+		}
+		g.release <- struct{}{}
+		released = time.Now()
+		if wait := (<-g.begun).Sub(released); wait != time.Hour {
+			t.Errorf("the next poll began after %v", wait)
+		}
+		g.release <- struct{}{}
+	})
+}
+
 // TestRequestPauseKeepsThePromise: a refresh begins within a second of its delivery.
 func TestRequestPauseKeepsThePromise(t *testing.T) {
 	t.Parallel()

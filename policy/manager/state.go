@@ -62,6 +62,8 @@ type Manager struct {
 // candidate is a policy that is evaluated for the same inputs as the active one, after the
 // decisions. Its results change nothing.
 type candidate struct {
+	requests chan struct{} // one value: a refresh is requested that has not begun
+
 	source  Source
 	poll    time.Duration
 	options rego.Options
