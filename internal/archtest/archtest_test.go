@@ -35,6 +35,7 @@ var core = map[string][]string{
 	"proxy":                   {module + "/identity", module + "/policy", module + "/audit", module + "/internal/destination", module + "/internal/fair", module + "/internal/uuid"},
 	"webhook":                 {module + "/policy", module + "/internal/destination", module + "/internal/uuid"},
 	"reconcile":               {module + "/identity", module + "/audit", module + "/internal/pause", module + "/internal/uuid"},
+	"webhook/agent":           {module + "/webhook", module + "/webhook/dispatch", module + "/internal/printable", module + "/internal/uuid"},
 	"webhook/dispatch":        {module + "/webhook", module + "/internal/pause", module + "/internal/printable"},
 }
 

@@ -45,8 +45,13 @@ type Config struct {
 	Store     webhook.Store
 	Endpoints []Endpoint
 	Lease     time.Duration // of a claimed task, extended while it is sent; 0: 30 s
-	Observer  Observer      // nil: none
-	Log       *slog.Logger  // nil: none
+	// MaxPause is the longest pause between claims that fail; 0: 5 s.
+	MaxPause time.Duration
+	// AbortClaims ends a claim in progress at a shutdown. It is for a store whose claims
+	// wait for tasks, and which releases what an aborted claim has leased.
+	AbortClaims bool
+	Observer    Observer     // nil: none
+	Log         *slog.Logger // nil: none
 }
 
 // Dispatcher sends the deliveries of all its endpoints. Its methods are safe for concurrent
@@ -59,6 +64,8 @@ type Dispatcher struct {
 	timing   timing
 	workers  map[string]*worker
 	order    []*worker // as configured
+
+	abortClaims bool
 
 	stop  chan struct{} // closed: nothing is claimed any longer
 	once  sync.Once
@@ -86,6 +93,8 @@ func New(c Config) (*Dispatcher, error) {
 	if d.observer == nil {
 		d.observer = noObserver{}
 	}
+	d.timing.storeMax = cmp.Or(c.MaxPause, d.timing.storeMax)
+	d.abortClaims = c.AbortClaims
 	d.hard, d.abort = context.WithCancelCause(context.Background())
 	slots := min(maxPerEndpoint, max(1, maxInTotal/max(1, len(c.Endpoints))))
 	for _, e := range c.Endpoints {

@@ -21,12 +21,20 @@ var passed = []string{
 	"Content-Type", "User-Agent", "X-Event-Key", "X-Hook-Uuid", "X-Request-Uuid", "X-Request-Id", "X-Attempt-Number", webhook.SignatureHeader,
 }
 
+// signatures are the header fields that a signer sets. An agent receives deliveries that
+// the gateway has signed.
+var signatures = []string{"Webhook-Id", "Webhook-Timestamp", "Webhook-Signature"}
+
 // Header returns the header fields with which a task's delivery is sent at a time. signer
 // is nil if the endpoint has no secret of its own. An error means that the delivery must
 // not be sent.
 func Header(t *webhook.Task, signer *Signer, at time.Time) (http.Header, error) {
-	h := make(http.Header, len(passed)+5)
-	for _, name := range passed {
+	return headerOf(t, passed, signer, at)
+}
+
+func headerOf(t *webhook.Task, names []string, signer *Signer, at time.Time) (http.Header, error) {
+	h := make(http.Header, len(names)+5)
+	for _, name := range names {
 		if values := t.Header.Values(name); len(values) == 1 {
 			h[http.CanonicalHeaderKey(name)] = values
 		}

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/sallyport/sallyport/webhook"
@@ -29,6 +30,9 @@ type SenderConfig struct {
 	Timeout time.Duration  // of an attempt, from the dial to the status; 0: 10 s
 	Signer  *Signer        // nil: deliveries keep Bitbucket's signature only
 	RootCAs *x509.CertPool // nil: those of the system
+	// Signed is true for an agent: the gateway has signed the deliveries already, and the
+	// fields of its signature are passed.
+	Signed bool
 }
 
 // Sender sends deliveries to one endpoint over HTTP. It is safe for concurrent use.
@@ -36,6 +40,7 @@ type Sender struct {
 	url       *url.URL
 	timeout   time.Duration
 	signer    *Signer
+	fields    []string // that are passed unchanged
 	transport *http.Transport
 }
 
@@ -63,7 +68,11 @@ func NewSender(c SenderConfig) (*Sender, error) {
 	}
 	t.Protocols.SetHTTP1(true)
 	t.Protocols.SetHTTP2(true)
-	return &Sender{u, cmp.Or(c.Timeout, 10*time.Second), c.Signer, t}, nil
+	s := &Sender{url: u, timeout: cmp.Or(c.Timeout, 10*time.Second), signer: c.Signer, fields: passed, transport: t}
+	if c.Signed {
+		s.fields = slices.Concat(passed, signatures)
+	}
+	return s, nil
 }
 
 // ParseURL parses the URL of an endpoint. Errors do not contain the URL.
@@ -97,7 +106,7 @@ func (s *Sender) Send(ctx context.Context, t webhook.Task) Attempt {
 func (s *Sender) send(ctx context.Context, t *webhook.Task, now time.Time) (status int, retryAfter time.Duration, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.timeout, fmt.Errorf("no answer within %s", s.timeout))
 	defer cancel()
-	header, err := Header(t, s.signer, now)
+	header, err := headerOf(t, s.fields, s.signer, now)
 	if err != nil {
 		return 0, 0, err
 	}

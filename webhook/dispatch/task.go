@@ -19,12 +19,8 @@ var errLeaseExpired = errors.New("the lease could not be extended in time")
 
 // carryOut sends a task and commits the result. until is when the task's lease ends.
 func (w *worker) carryOut(t webhook.Task, until time.Time) {
-	switch {
-	case t.Action != webhook.Forward:
-		w.commitDead(t, fmt.Sprintf("this version cannot carry out the action %q", t.Action))
-		return
-	case t.Body == nil:
-		w.commitDead(t, "the body was deleted because of its age (webhooks.body_max_age)")
+	if cause := Unsendable(t); cause != "" {
+		w.commitDead(t, cause)
 		return
 	}
 	a, err := w.send(t, until)
@@ -38,6 +34,17 @@ func (w *worker) carryOut(t webhook.Task, until time.Time) {
 		w.judge(a)
 		w.settle(t, a)
 	}
+}
+
+// Unsendable returns why a task can never be sent; empty: it can.
+func Unsendable(t webhook.Task) string {
+	switch {
+	case t.Action != webhook.Forward:
+		return fmt.Sprintf("this version cannot carry out the action %q", t.Action)
+	case t.Body == nil:
+		return "the body was deleted because of its age (webhooks.body_max_age)"
+	}
+	return ""
 }
 
 // send makes one attempt while it holds the lease. An error means that the attempt was

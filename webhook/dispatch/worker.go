@@ -42,27 +42,31 @@ func (w *worker) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		timer.Reset(w.claim())
+		timer.Reset(w.claim(ctx))
 	}
 }
 
 // claim claims tasks for the free slots and starts to send them. It returns when to claim
 // again at the latest.
-func (w *worker) claim() time.Duration {
+func (w *worker) claim(claiming context.Context) time.Duration {
 	n, wait := w.free(time.Now())
 	if n == 0 {
 		return wait
 	}
 	// The lease ends by the database's clock, counted from a later time: this end is safe.
 	until := time.Now().Add(w.d.lease)
-	ctx, cancel := context.WithTimeout(w.d.hard, w.d.lease)
+	parent := w.d.hard
+	if w.d.abortClaims {
+		parent = claiming
+	}
+	ctx, cancel := context.WithTimeout(parent, w.d.lease)
 	defer cancel()
 	tasks, err := w.d.store.Claim(ctx, w.endpoint.Name, n, w.d.lease)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err != nil {
 		w.failures++
-		if w.failures == 1 {
+		if w.failures == 1 && claiming.Err() == nil {
 			w.d.log.Error("webhook tasks not claimed", "endpoint", w.endpoint.Name, "error", err)
 		}
 		return jitter(exponential(w.d.timing.storeBase, w.d.timing.storeMax, w.failures))

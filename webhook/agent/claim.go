@@ -1,0 +1,171 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/sallyport/sallyport/webhook"
+	"github.com/sallyport/sallyport/webhook/dispatch"
+)
+
+// maxPolls is how many claims of one endpoint may wait at the same time.
+const maxPolls = 16
+
+// recheck is how old an authentication may be when tasks are given out.
+const recheck = time.Second
+
+// queue is one endpoint with the claims that wait for its tasks.
+type queue struct {
+	endpoint Endpoint
+	polls    chan struct{} // slots
+
+	mu    sync.Mutex
+	woken chan struct{} // closed at the next change
+}
+
+func (q *queue) wake() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	close(q.woken)
+	q.woken = make(chan struct{})
+}
+
+// change returns a channel that is closed at the next change.
+func (q *queue) change() <-chan struct{} {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.woken
+}
+
+// claim answers with tasks, as soon as there are any.
+func (s *Server) claim(w http.ResponseWriter, r *http.Request, c Credential, q *queue, request claimRequest) error {
+	wait := time.Duration(request.WaitSeconds) * time.Second
+	if request.Max < 1 || request.Max > maxTasks || wait < 0 || wait > maxWait {
+		return &refusal{http.StatusBadRequest, fmt.Sprintf("max is not from 1 to %d, or wait_seconds is not from 0 to %d", maxTasks, int(maxWait.Seconds()))}
+	}
+	select {
+	case q.polls <- struct{}{}:
+		defer func() { <-q.polls }()
+	default:
+		return &refusal{http.StatusTooManyRequests, "too many agents wait for this endpoint"}
+	}
+	began := time.Now()
+	_ = http.NewResponseController(w).SetWriteDeadline(began.Add(wait + time.Minute)) // not all writers of tests have one
+	tasks, err := s.await(r.Context(), q, request.Max, wait)
+	if err != nil {
+		return err
+	}
+	if len(tasks) > 0 && time.Since(began) > recheck {
+		// The credential may have been revoked while the claim waited.
+		if _, err := s.authenticate(r); err != nil {
+			s.release(tasks, "the agent's credential is not valid any longer")
+			return err
+		}
+	}
+	given, err := s.give(c, q, tasks)
+	switch {
+	case err != nil:
+		return err
+	case len(given) == 0:
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	w.Header().Set("Content-Type", "application/json")
+	err = json.NewEncoder(w).Encode(claimResponse{int(s.c.Lease.Seconds()), given})
+	if err != nil || r.Context().Err() != nil { // the agent has probably not received them
+		s.release(tasks, "the agent disconnected before it received the delivery")
+	}
+	return nil
+}
+
+// await claims tasks, and waits for some if there are none.
+func (s *Server) await(ctx context.Context, q *queue, n int, wait time.Duration) ([]webhook.Task, error) {
+	end := time.NewTimer(wait)
+	defer end.Stop()
+	for {
+		changed := q.change()
+		// Without the agent's cancellation, so that no claim has an unknown outcome.
+		claiming, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		tasks, err := s.c.Store.Claim(claiming, q.endpoint.Name, n, s.c.Lease)
+		cancel()
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("claim: %w", err)
+		case ctx.Err() != nil:
+			s.release(tasks, "the agent disconnected")
+			return nil, ctx.Err()
+		case len(tasks) > 0:
+			return tasks, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-s.stop:
+			return nil, nil
+		case <-end.C:
+			return nil, nil
+		case <-changed:
+		case <-time.After(5 * time.Second): // whatever the store announces
+		}
+	}
+}
+
+// give makes the response. It ends the leases of tasks that cannot be given out.
+func (s *Server) give(c Credential, q *queue, tasks []webhook.Task) (given []task, err error) {
+	size := 0
+	for i, t := range tasks {
+		if cause := dispatch.Unsendable(t); cause != "" {
+			s.bury(t, cause)
+			continue
+		}
+		if size += len(t.Body); size > maxBodies && len(given) > 0 {
+			s.release(tasks[i:], "the deliveries of one response are too large")
+			break
+		}
+		header, err := dispatch.Header(&t, q.endpoint.Signer, time.Now())
+		if err != nil {
+			s.release(tasks, "the delivery cannot be signed")
+			return nil, err
+		}
+		lease, err := seal(c.LeaseKey, t)
+		if err != nil {
+			s.release(tasks, "the lease cannot be encoded")
+			return nil, err
+		}
+		given = append(given, task{lease, t.Delivery, t.Attempt, t.Received, t.Receiver, t.Event, t.Repository, header, t.Body})
+	}
+	return given, nil
+}
+
+// release lets tasks be claimed again at once. If that fails, their leases expire.
+func (s *Server) release(tasks []webhook.Task, cause string) {
+	for _, t := range tasks {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		if err := s.c.Store.Retry(ctx, t, time.Now(), cause); err != nil {
+			s.c.Log.Warn("webhook task not released: its lease has to expire", "endpoint", t.Endpoint, "delivery", t.Delivery, "error", err)
+		}
+		cancel()
+	}
+}
+
+// bury ends a task that cannot be sent.
+func (s *Server) bury(t webhook.Task, cause string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := s.c.Store.Dead(ctx, t, cause); err != nil {
+		s.c.Log.Warn("webhook task not ended", "endpoint", t.Endpoint, "delivery", t.Delivery, "error", err)
+		return
+	}
+	s.observe(func(o dispatch.Observer) { o.DeadLetter(t.Endpoint) })
+	s.c.Log.Error("webhook delivery is a dead letter", "endpoint", t.Endpoint, "delivery", t.Delivery, "attempt", t.Attempt, "reason", cause)
+}
+
+func (s *Server) observe(notify func(dispatch.Observer)) {
+	if s.c.Observer != nil {
+		notify(s.c.Observer)
+	}
+}

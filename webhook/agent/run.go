@@ -1,0 +1,71 @@
+package agent
+
+import (
+	"context"
+	"crypto/x509"
+	"log/slog"
+	"math"
+	"net"
+	"time"
+
+	"github.com/sallyport/sallyport/webhook/dispatch"
+)
+
+// Config configures an agent.
+type Config struct {
+	Client *Client
+	// To is the local URL that deliveries are sent to. It is the agent's own configuration:
+	// nothing that the gateway sends changes it.
+	To      string
+	RootCAs *x509.CertPool // for To; nil: those of the system
+	Timeout time.Duration  // of an attempt; 0: 10 s
+	// DrainTimeout is how long attempts may last after the agent is stopped; 0: 30 s.
+	DrainTimeout time.Duration
+	Log          *slog.Logger // nil: none
+}
+
+// Run delivers until ctx ends, and then ends the attempts in progress.
+func Run(ctx context.Context, c Config) error {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	sender, err := dispatch.NewSender(dispatch.SenderConfig{
+		URL: c.To, Dial: new(net.Dialer).DialContext, Timeout: c.Timeout, RootCAs: c.RootCAs, Signed: true,
+	})
+	if err != nil {
+		return err
+	}
+	defer sender.Close()
+	d, err := dispatch.New(dispatch.Config{
+		Store: c.Client, Log: c.Log, Lease: time.Minute, MaxPause: time.Minute, AbortClaims: true,
+		Observer: observer{c.Log},
+		// The gateway keeps the time budget.
+		Endpoints: []dispatch.Endpoint{{Name: "local", Send: sender.Send, RetryFor: math.MaxInt64}},
+	})
+	if err != nil {
+		return err
+	}
+	go func() {
+		<-ctx.Done()
+		timeout := c.DrainTimeout
+		if timeout == 0 {
+			timeout = 30 * time.Second
+		}
+		draining, cancel := context.WithTimeout(context.Background(), timeout)
+		defer cancel()
+		d.Shutdown(draining)
+	}()
+	d.Run(context.Background())
+	return nil
+}
+
+// observer logs what the agent does.
+type observer struct{ log *slog.Logger }
+
+func (o observer) Attempted(_ string, outcome dispatch.Outcome, d time.Duration) {
+	if outcome == dispatch.Delivered {
+		o.log.Info("webhook delivered", "duration", d)
+	}
+}
+func (observer) DeadLetter(string) {}
+func (observer) LeaseLost(string)  {}
