@@ -25,7 +25,9 @@ type PolicyDecider struct {
 func (p PolicyDecider) DecideDelivery(ctx context.Context, d *Delivery) (Decision, error) {
 	decision, err := p.Policy.DecideDelivery(ctx, d)
 	if errors.Is(err, ErrNoRules) {
-		return p.Configured.DecideDelivery(ctx, d)
+		configured, err := p.Configured.DecideDelivery(ctx, d)
+		configured.Input, configured.Revision, configured.Duration = decision.Input, decision.Revision, decision.Duration
+		return configured, err
 	}
 	if err != nil || decision.Verdict != policy.Allow {
 		decision.Verdict, decision.Routes = policy.Deny, nil

@@ -4,25 +4,12 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/pause"
 )
-
-// UnconfirmedError is the error of a revocation that is written, and in force here,
-// and that other connected instances have not confirmed.
-type UnconfirmedError struct {
-	Instances []string      // what the database has of each
-	Waited    time.Duration // for them
-}
-
-func (e *UnconfirmedError) Error() string {
-	return fmt.Sprintf("it is written and in force on this instance, and not confirmed within %s by %d of the others: %s: end them, or see their logs; run the command again for a confirmation",
-		e.Waited, len(e.Instances), strings.Join(e.Instances, "; "))
-}
 
 // unconfirmedSQL lists the other instances that have not begun to read since a
 // time. Only logins that may record are instances.
@@ -69,7 +56,7 @@ func (s *Store) awaitOthers(ctx context.Context) error {
 			if len(waiting) == 0 {
 				waiting = []string{fmt.Sprintf("those of the database, which does not list them: %v", s.explain("confirm", err))}
 			}
-			return &UnconfirmedError{slices.Clip(waiting), s.confirmTimeout}
+			return &identity.UnconfirmedError{Instances: slices.Clip(waiting), Waited: s.confirmTimeout}
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
 )
@@ -20,7 +21,7 @@ func TestRevocationIsConfirmed(t *testing.T) {
 	db := migrated(t)
 	one, two := instance(t, db.URL(database.Writer), 0), instance(t, db.URL(database.Writer), 0)
 	step := principal(1).Step.UUID
-	one.revokes(t, ScopeStep, step)
+	one.revokes(t, identity.ScopeStep, step)
 	if !two.Revoked(step, billing) {
 		t.Error("reported, and not in force on the other instance")
 	}
@@ -40,9 +41,9 @@ func TestRevocationIsConfirmed(t *testing.T) {
 		if want {
 			one.confirmTimeout = 2 * time.Second // it is used up; the other instance needs some of it
 		}
-		r, err := one.Revoke(t.Context(), ScopeRepository, billing, hence(1e12), "ada", "")
+		r, err := one.Revoke(t.Context(), identity.ScopeRepository, billing, hence(1e12), "ada", "")
 		_ = conn.Close(context.Background())
-		unconfirmed, got := errors.AsType[*UnconfirmedError](err)
+		unconfirmed, got := errors.AsType[*identity.UnconfirmedError](err)
 		if got != want || want && (r.ID == 0 || len(unconfirmed.Instances) != 1 || !strings.Contains(err.Error(), "instance deadbeef of the login sallyport_writer")) {
 			t.Errorf("%s: %+v, %v", role, r, err)
 		}
@@ -65,13 +66,13 @@ func TestConfirmationIsNeeded(t *testing.T) {
 	defer hung.Close()
 	conn := pgtest.Connect(t, db.URL(database.Writer))
 	pgtest.Exec(t, conn, "SET application_name = '"+readerName+hung.instance+"'")
-	r := Revocation{Scope: ScopeStep, UUID: uuidOf(1), Until: hence(1e12), By: "ada"}
+	r := identity.Revocation{Scope: identity.ScopeStep, UUID: uuidOf(1), Until: hence(1e12), By: "ada"}
 	if err := one.revoke(t.Context(), &r); err != nil || hung.Revoked(uuidOf(1), billing) {
 		t.Errorf("%v, in force on the instance that hangs: the confirmation is not needed", err)
 	}
 	one.confirmTimeout = 200 * time.Millisecond
-	_, err = one.Revoke(t.Context(), ScopeStep, uuidOf(1), hence(1e12), "ada", "")
-	if unconfirmed, ok := errors.AsType[*UnconfirmedError](err); !ok || !strings.Contains(unconfirmed.Error(), hung.instance) {
+	_, err = one.Revoke(t.Context(), identity.ScopeStep, uuidOf(1), hence(1e12), "ada", "")
+	if unconfirmed, ok := errors.AsType[*identity.UnconfirmedError](err); !ok || !strings.Contains(unconfirmed.Error(), hung.instance) {
 		t.Errorf("%v", err)
 	}
 }
@@ -93,7 +94,7 @@ func TestHostileSettings(t *testing.T) {
 	if err != nil || len(names) != 2 {
 		t.Errorf("%+v, %v", names, err)
 	}
-	r := one.revokes(t, ScopeStep, p.Step.UUID)
+	r := one.revokes(t, identity.ScopeStep, p.Step.UUID)
 	if !one.Revoked(p.Step.UUID, billing) || !two.Revoked(p.Step.UUID, billing) {
 		t.Error("not in force when reported")
 	}
@@ -103,7 +104,7 @@ func TestHostileSettings(t *testing.T) {
 	if two.honours(t, p) != nil {
 		t.Error("the token of a revoked step is honoured")
 	}
-	if n, err := two.Unrevoke(t.Context(), ScopeStep, p.Step.UUID, "ada", `it's \ fine`); err != nil || n != 1 {
+	if n, err := two.Unrevoke(t.Context(), identity.ScopeStep, p.Step.UUID, "ada", `it's \ fine`); err != nil || n != 1 {
 		t.Error(n, err)
 	}
 	pgtest.Eventually(t, "lifted everywhere", func() bool { return !one.Revoked(p.Step.UUID, billing) && !two.Revoked(p.Step.UUID, billing) })
@@ -136,7 +137,7 @@ func failover(t *testing.T, retire func(*testing.T, *pgtest.Server)) {
 	primary.SynchronousStandby(t, "second") // so that it has what is there
 	url := pgtest.Pair(db.Name, database.Writer, primary, standby)
 	one, two := instance(t, url, 1e13), instance(t, url, 1e13)
-	one.revokes(t, ScopeStep, uuidOf(1))
+	one.revokes(t, identity.ScopeStep, uuidOf(1))
 	if _, err := one.LoadNames(t.Context(), acme); err != nil { // a pooled session that reads
 		t.Fatal(err)
 	}
@@ -145,7 +146,7 @@ func failover(t *testing.T, retire func(*testing.T, *pgtest.Server)) {
 	retire(t, primary)
 
 	pgtest.Eventually(t, "revoked on the new primary", func() bool {
-		_, err := one.Revoke(t.Context(), ScopeStep, uuidOf(2), hence(time.Hour), "ada", "")
+		_, err := one.Revoke(t.Context(), identity.ScopeStep, uuidOf(2), hence(time.Hour), "ada", "")
 		return err == nil
 	})
 	if !one.Revoked(uuidOf(1), billing) || !one.Revoked(uuidOf(2), billing) {
@@ -154,7 +155,7 @@ func failover(t *testing.T, retire func(*testing.T, *pgtest.Server)) {
 	pgtest.Eventually(t, "in force on the other instance", func() bool { return two.Revoked(uuidOf(2), billing) })
 	// A session of this instance may still hang: the revocation fails then, and is repeated.
 	pgtest.Eventually(t, "revoked by the other instance", func() bool {
-		_, err := two.Revoke(t.Context(), ScopeStep, uuidOf(3), hence(time.Hour), "ada", "")
+		_, err := two.Revoke(t.Context(), identity.ScopeStep, uuidOf(3), hence(time.Hour), "ada", "")
 		return err == nil
 	})
 	if !one.Revoked(uuidOf(3), billing) {

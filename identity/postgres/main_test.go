@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
 )
@@ -29,8 +30,8 @@ func migrated(t testing.TB) *pgtest.DB {
 type env struct {
 	*Store
 	mu            sync.Mutex
-	reassignments []Reassignment
-	told          []Revocation
+	reassignments []identity.Reassignment
+	told          []identity.Revocation
 	stop          func()
 }
 
@@ -42,7 +43,7 @@ func instance(t testing.TB, url string, age time.Duration) *env {
 	var err error
 	h.Store, err = Open(t.Context(), Config{
 		URL: url, AdmittedMaxAge: age, Log: slog.New(slog.NewTextHandler(pgtest.LogWriter{T: t}, nil)),
-		NameReassigned: func(m Reassignment) {
+		NameReassigned: func(m identity.Reassignment) {
 			h.mu.Lock()
 			defer h.mu.Unlock()
 			h.reassignments = append(h.reassignments, m)
@@ -56,7 +57,7 @@ func instance(t testing.TB, url string, age time.Duration) *env {
 	var all sync.WaitGroup
 	all.Go(func() { _ = h.Run(ctx) })
 	all.Go(func() {
-		_ = h.Watch(ctx, func(news []Revocation) {
+		_ = h.Watch(ctx, func(news []identity.Revocation) {
 			h.mu.Lock()
 			defer h.mu.Unlock()
 			h.told = append(h.told, news...)
@@ -71,16 +72,16 @@ func instance(t testing.TB, url string, age time.Duration) *env {
 	return h
 }
 
-func (h *env) moved() []Reassignment {
+func (h *env) moved() []identity.Reassignment {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return append([]Reassignment(nil), h.reassignments...)
+	return append([]identity.Reassignment(nil), h.reassignments...)
 }
 
-func (h *env) received() []Revocation {
+func (h *env) received() []identity.Revocation {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return append([]Revocation(nil), h.told...)
+	return append([]identity.Revocation(nil), h.told...)
 }
 
 // written waits until nothing waits to be written.

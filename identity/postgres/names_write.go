@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/database"
 )
 
@@ -18,7 +19,7 @@ import (
 // fetched. The writer holds one lock, so that no two instances can undo or wait for one
 // another row by row. Writing a response again changes nothing.
 func (s *Store) writeNames(ctx context.Context, batch []observed) error {
-	var reassignments []Reassignment
+	var reassignments []identity.Reassignment
 	err := s.transact(ctx, func(tx pgx.Tx) error {
 		reassignments = reassignments[:0]
 		// The next statement's snapshot begins when the lock is held.
@@ -84,7 +85,7 @@ func ofKind(batch []observed, kind string, now time.Time) []observed {
 	return some
 }
 
-func writeKind(ctx context.Context, tx pgx.Tx, kind string, answers []observed) ([]Reassignment, error) {
+func writeKind(ctx context.Context, tx pgx.Tx, kind string, answers []observed) ([]identity.Reassignment, error) {
 	if len(answers) == 0 {
 		return nil, nil
 	}
@@ -170,7 +171,7 @@ func columnsOf(t *nameTable, answers []observed) []any {
 // reassignments asks for the names that passed to another UUID by these answers. It
 // finds the same when they are written again, as after a commit whose answer was
 // lost.
-func (t *nameTable) reassignments(ctx context.Context, tx pgx.Tx, kind string, answers []observed) ([]Reassignment, error) {
+func (t *nameTable) reassignments(ctx context.Context, tx pgx.Tx, kind string, answers []observed) ([]identity.Reassignment, error) {
 	uuids, fetchedAt := make([]string, len(answers)), make([]time.Time, len(answers))
 	for i, o := range answers {
 		uuids[i], fetchedAt[i] = o.values[0], o.fetchedAt
@@ -179,8 +180,8 @@ func (t *nameTable) reassignments(ctx context.Context, tx pgx.Tx, kind string, a
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (Reassignment, error) {
-		m := Reassignment{Kind: kind}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (identity.Reassignment, error) {
+		m := identity.Reassignment{Kind: kind}
 		err := row.Scan(&m.Name, &m.WorkspaceUUID, &m.FromUUID, &m.ToUUID, &m.RepositoryUUID, &m.At)
 		return m, err
 	})

@@ -11,18 +11,6 @@ import (
 	"github.com/sallyport/sallyport/internal/uuid"
 )
 
-// Reassignment is a name that another UUID has now: the previous object was deleted and
-// created again, or renamed so that another object got its name.
-type Reassignment struct {
-	Kind           string // workspace, or one of identity.NameOf…
-	WorkspaceUUID  string
-	RepositoryUUID string // of a deployment
-	Name           string // slug of a workspace, full name of a repository, name of a deployment
-	FromUUID       string
-	ToUUID         string
-	At             time.Time // when the other was first seen to bear it
-}
-
 type nameKey struct{ kind, uuid, repository string }
 
 // observed is one answer of Bitbucket.

@@ -10,45 +10,27 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/uuid"
 )
-
-// Pipeline is what Bitbucket reports about a pipeline and its token does not contain.
-// UUIDs are bare and lower-case.
-type Pipeline struct {
-	PipelineUUID   string
-	RepositoryUUID string
-	BuildNumber    int64     // zero: Bitbucket does not know the pipeline
-	Creator        string    // as people are called there; empty: unknown
-	CreatorUUID    string    // empty: unknown
-	FetchedAt      time.Time // when Bitbucket reported it
-}
-
-// UnknownPipeline is a pipeline that was decided upon and of which nothing is
-// known yet.
-type UnknownPipeline struct {
-	WorkspaceUUID  string
-	RepositoryUUID string
-	PipelineUUID   string
-}
 
 // SavePipelines keeps what is known of pipelines, where it is newer than what is
 // there; the view audit.decisions shows it. It returns when that is written, and
 // may be repeated. One that cannot be stored fails the whole call, before anything
 // is written.
-func (s *Store) SavePipelines(ctx context.Context, pipelines []Pipeline) error {
+func (s *Store) SavePipelines(ctx context.Context, pipelines []identity.Pipeline) error {
 	sorted := slices.Clone(pipelines)
 	for i := range sorted {
-		if err := sorted[i].check(); err != nil {
+		if err := checkPipeline(&sorted[i]); err != nil {
 			return fmt.Errorf("identity store: save pipeline %q: %w", sorted[i].PipelineUUID, err)
 		}
 	}
 	// The latest of each, in everybody's order of the keys.
-	slices.SortFunc(sorted, func(a, b Pipeline) int {
+	slices.SortFunc(sorted, func(a, b identity.Pipeline) int {
 		return cmp.Or(cmp.Compare(a.PipelineUUID, b.PipelineUUID), cmp.Compare(a.RepositoryUUID, b.RepositoryUUID), b.FetchedAt.Compare(a.FetchedAt))
 	})
-	sorted = slices.CompactFunc(sorted, func(a, b Pipeline) bool {
+	sorted = slices.CompactFunc(sorted, func(a, b identity.Pipeline) bool {
 		return a.PipelineUUID == b.PipelineUUID && a.RepositoryUUID == b.RepositoryUUID
 	})
 	for chunk := range slices.Chunk(sorted, 1000) {
@@ -59,7 +41,8 @@ func (s *Store) SavePipelines(ctx context.Context, pipelines []Pipeline) error {
 	return nil
 }
 
-func (p *Pipeline) check() error {
+// checkPipeline returns what keeps a pipeline from being stored.
+func checkPipeline(p *identity.Pipeline) error {
 	switch {
 	case !uuid.IsCanonical(p.PipelineUUID) || !uuid.IsCanonical(p.RepositoryUUID) || p.CreatorUUID != "" && !uuid.IsCanonical(p.CreatorUUID):
 		return errors.New("a UUID of it is not bare and lower-case")
@@ -73,7 +56,7 @@ func (p *Pipeline) check() error {
 	return nil
 }
 
-func (s *Store) savePipelines(ctx context.Context, chunk []Pipeline) error {
+func (s *Store) savePipelines(ctx context.Context, chunk []identity.Pipeline) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	n := len(chunk)
@@ -98,7 +81,7 @@ func (s *Store) savePipelines(ctx context.Context, chunk []Pipeline) error {
 
 // UnknownPipelines returns pipelines that a decision was made upon since a time
 // and of which nothing was saved yet, the latest first and at most limit.
-func (s *Store) UnknownPipelines(ctx context.Context, since time.Time, limit int) ([]UnknownPipeline, error) {
+func (s *Store) UnknownPipelines(ctx context.Context, since time.Time, limit int) ([]identity.PipelineID, error) {
 	rows, err := s.pool.Query(ctx, `
 		SELECT e.workspace_uuid::text, e.repository_uuid::text, e.pipeline_uuid::text
 		FROM audit.events e
@@ -110,7 +93,7 @@ func (s *Store) UnknownPipelines(ctx context.Context, since time.Time, limit int
 	if err != nil {
 		return nil, fmt.Errorf("identity store: %w", s.explain("look for pipelines", err))
 	}
-	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[UnknownPipeline])
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[identity.PipelineID])
 	if err != nil {
 		return nil, fmt.Errorf("identity store: %w", s.explain("look for pipelines", err))
 	}

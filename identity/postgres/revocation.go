@@ -12,17 +12,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/uuid"
-)
-
-// Scope is what a revocation ends.
-type Scope string
-
-// The scopes. There is none for everything: that is the emergency stop.
-const (
-	ScopeStep       Scope = "step"       // one step
-	ScopeRepository Scope = "repository" // every step of a repository
 )
 
 const (
@@ -34,29 +26,18 @@ const (
 // channel is what LISTEN and NOTIFY call a change of the revocations.
 const channel = "sallyport_revocations"
 
-// Revocation is an operator's word that a step, or every step of a repository,
-// is refused for a while.
-type Revocation struct {
-	ID         int64
-	Scope      Scope
-	UUID       string    // of the step or the repository, bare and lower-case
-	RevokedAt  time.Time // by the database's clock
-	Until      time.Time
-	By, Reason string
-}
-
 // revocationSet is what is in force. It is not changed once it is published, but
 // for the time at which it was last found to be true.
 type revocationSet struct {
 	steps, repositories map[string]struct{}
-	list                []Revocation // by ID
-	read                atomic.Int64 // Unix, in nanoseconds
+	list                []identity.Revocation // by ID
+	read                atomic.Int64          // Unix, in nanoseconds
 }
 
-func newRevocationSet(list []Revocation) *revocationSet {
+func newRevocationSet(list []identity.Revocation) *revocationSet {
 	set := &revocationSet{steps: map[string]struct{}{}, repositories: map[string]struct{}{}, list: list}
 	for _, r := range list {
-		if r.Scope == ScopeStep {
+		if r.Scope == identity.ScopeStep {
 			set.steps[r.UUID] = struct{}{}
 		} else {
 			set.repositories[r.UUID] = struct{}{}
@@ -69,13 +50,14 @@ func newRevocationSet(list []Revocation) *revocationSet {
 // ownRevocation is a revocation of this store that a read of the database may
 // not show yet.
 type ownRevocation struct {
-	Revocation
+	identity.Revocation
 	after int64 // reads that had begun when it was committed
 }
 
-func (r *Revocation) check() error {
+// checkRevocation returns what keeps a revocation from being stored.
+func checkRevocation(r *identity.Revocation) error {
 	switch {
-	case r.Scope != ScopeStep && r.Scope != ScopeRepository:
+	case r.Scope != identity.ScopeStep && r.Scope != identity.ScopeRepository:
 		return errors.New("only a step or a repository can be revoked")
 	case !uuid.IsCanonical(r.UUID):
 		return errors.New("it is not a bare lower-case UUID")
@@ -96,7 +78,7 @@ type reader interface {
 
 // readRevocations reads what is in force. There is no limit on how much: what
 // is not read would be let through.
-func readRevocations(ctx context.Context, db reader) ([]Revocation, error) {
+func readRevocations(ctx context.Context, db reader) ([]identity.Revocation, error) {
 	rows, err := db.Query(ctx, `
 		SELECT id, CASE WHEN step_uuid IS NULL THEN 'repository' ELSE 'step' END, coalesce(step_uuid, repository_uuid)::text,
 		       revoked_at, until, revoked_by, reason
@@ -104,11 +86,11 @@ func readRevocations(ctx context.Context, db reader) ([]Revocation, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r Revocation, err error) {
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r identity.Revocation, err error) {
 		err = row.Scan(&r.ID, &r.Scope, &r.UUID, &r.RevokedAt, &r.Until, &r.By, &r.Reason)
 		return r, err
 	})
-	slices.SortFunc(list, func(a, b Revocation) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(list, func(a, b identity.Revocation) int { return cmp.Compare(a.ID, b.ID) })
 	return list, err
 }
 

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/database"
 )
 
@@ -23,7 +24,7 @@ func TestRevocationIsInForceWhenReported(t *testing.T) {
 	if err != nil || len(before) != 0 {
 		t.Fatal(before, err)
 	}
-	if _, err := s.Revoke(t.Context(), ScopeStep, step, time.Now().Add(time.Hour), "eve", ""); err != nil {
+	if _, err := s.Revoke(t.Context(), identity.ScopeStep, step, time.Now().Add(time.Hour), "eve", ""); err != nil {
 		t.Fatal(err)
 	}
 	if !s.Revoked(step, billing) {

@@ -8,13 +8,14 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
 )
 
 func hence(d time.Duration) time.Time { return time.Now().Add(d) }
 
-func (h *env) revokes(t testing.TB, scope Scope, uuid string) Revocation {
+func (h *env) revokes(t testing.TB, scope identity.RevocationScope, uuid string) identity.Revocation {
 	t.Helper()
 	r, err := h.Revoke(t.Context(), scope, uuid, hence(time.Hour), "ada", "it leaks")
 	if err != nil {
@@ -27,15 +28,15 @@ func TestEveryInstanceLearns(t *testing.T) {
 	pgtest.CheckLeaks(t)
 	db := migrated(t)
 	one, two := instance(t, db.URL(database.Writer), 0), instance(t, db.URL(database.Writer), 0)
-	first := one.revokes(t, ScopeStep, uuidOf(1))
-	second := two.revokes(t, ScopeRepository, payments)
+	first := one.revokes(t, identity.ScopeStep, uuidOf(1))
+	second := two.revokes(t, identity.ScopeRepository, payments)
 	for _, h := range []*env{one, two} {
 		pgtest.Eventually(t, "both are known", func() bool { return h.Revoked(uuidOf(1), billing) && h.Revoked(uuidOf(2), payments) })
 		if h.Revoked(uuidOf(2), billing) || h.Revoked(payments, uuidOf(1)) || h.Revoked("", "") {
 			t.Error("another is revoked")
 		}
 		pgtest.Eventually(t, "both were told of", func() bool { return len(h.received()) == 2 })
-		for i, want := range []Revocation{first, second} {
+		for i, want := range []identity.Revocation{first, second} {
 			if got := h.received()[i]; got.ID != want.ID || got.Scope != want.Scope || got.UUID != want.UUID || got.By != "ada" || got.Reason != "it leaks" ||
 				!got.Until.Equal(want.Until) || !got.RevokedAt.Equal(want.RevokedAt) {
 				t.Errorf("told of %+v, want %+v", got, want)
@@ -78,7 +79,7 @@ func TestLearnsWithoutNotification(t *testing.T) {
 func TestRevocationEnds(t *testing.T) {
 	db := migrated(t)
 	h := instance(t, db.URL(database.Writer), 0)
-	if _, err := h.Revoke(t.Context(), ScopeStep, uuidOf(1), hence(3*time.Second), "ada", ""); err != nil {
+	if _, err := h.Revoke(t.Context(), identity.ScopeStep, uuidOf(1), hence(3*time.Second), "ada", ""); err != nil {
 		t.Fatal(err)
 	}
 	pgtest.Eventually(t, "known", func() bool { return len(h.received()) == 1 })
@@ -92,14 +93,14 @@ func TestWatchOverOutages(t *testing.T) {
 	server := pgtest.Start(t, pgtest.Options{})
 	db := server.NewFrom(t, "sallyport", migrate)
 	h := instance(t, db.URL(database.Writer), 0)
-	h.revokes(t, ScopeStep, uuidOf(1))
+	h.revokes(t, identity.ScopeStep, uuidOf(1))
 	pgtest.Eventually(t, "known", func() bool { return h.Revoked(uuidOf(1), payments) })
 
 	admin := pgtest.Connect(t, db.URL(""))
 	pgtest.Eventually(t, "the connection that listens is cut", func() bool {
 		return pgtest.Value[int](t, admin, "SELECT count(*) FROM (SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name LIKE 'sallyport revocations%') x") == 1
 	})
-	h.revokes(t, ScopeStep, uuidOf(2))
+	h.revokes(t, identity.ScopeStep, uuidOf(2))
 	pgtest.Eventually(t, "known over a new connection", func() bool { return h.Revoked(uuidOf(2), payments) })
 
 	server.Kill(t)
@@ -107,7 +108,7 @@ func TestWatchOverOutages(t *testing.T) {
 	if !h.Revoked(uuidOf(1), payments) || !h.Revoked(uuidOf(2), payments) {
 		t.Error("forgotten while the database is away")
 	}
-	if _, err := h.Revoke(t.Context(), ScopeStep, uuidOf(3), hence(time.Hour), "ada", ""); err == nil {
+	if _, err := h.Revoke(t.Context(), identity.ScopeStep, uuidOf(3), hence(time.Hour), "ada", ""); err == nil {
 		t.Error("revoked without a database")
 	}
 	server.Restart(t)
@@ -136,7 +137,7 @@ func TestWatchOverAFrozenDatabase(t *testing.T) {
 	server := pgtest.Start(t, pgtest.Options{NoSync: true})
 	db := server.NewFrom(t, "sallyport", migrate)
 	h := instance(t, db.URL(database.Writer), 0)
-	h.revokes(t, ScopeStep, uuidOf(1))
+	h.revokes(t, identity.ScopeStep, uuidOf(1))
 	pgtest.Eventually(t, "known", func() bool { return h.Revoked(uuidOf(1), payments) })
 	server.Freeze(t)
 	pgtest.Eventually(t, "the outage shows", func() bool { return h.Status().RevocationsError != nil })
@@ -170,7 +171,7 @@ func TestNotificationsAreNotBelieved(t *testing.T) {
 	if err := flood.SendBatch(t.Context(), batch).Close(); err != nil {
 		t.Fatal(err)
 	}
-	h.revokes(t, ScopeStep, uuidOf(2))
+	h.revokes(t, identity.ScopeStep, uuidOf(2))
 	pgtest.Eventually(t, "known in a flood", func() bool { return h.Revoked(uuidOf(2), payments) })
 	if h.Revoked(uuidOf(1), payments) {
 		t.Error("the payload of a notification was used")
@@ -182,19 +183,19 @@ func TestRevocationsThatCannotBe(t *testing.T) {
 	h := instance(t, db.URL(database.Writer), 0)
 	for _, tt := range []struct {
 		name, uuid, by, why, want string
-		scope                     Scope
+		scope                     identity.RevocationScope
 		until                     time.Time
 	}{
 		{"scope", uuidOf(1), "ada", "", "only a step or a repository", "workspace", hence(time.Hour)},
 		{"no scope", uuidOf(1), "ada", "", "only a step or a repository", "", hence(time.Hour)},
-		{"braces", "{" + uuidOf(1) + "}", "ada", "", "bare lower-case UUID", ScopeStep, hence(time.Hour)},
-		{"no uuid", "", "ada", "", "bare lower-case UUID", ScopeStep, hence(time.Hour)},
-		{"no operator", uuidOf(1), " ", "", "the operator", ScopeStep, hence(time.Hour)},
-		{"NUL", uuidOf(1), "a\x00", "", "the operator", ScopeStep, hence(time.Hour)},
-		{"long", uuidOf(1), "ada", strings.Repeat("x", 4001), "the reason", ScopeStep, hence(time.Hour)},
-		{"over", uuidOf(1), "ada", "", "has passed", ScopeStep, hence(-time.Hour)},
-		{"never", uuidOf(1), "ada", "", "has passed", ScopeStep, time.Time{}},
-		{"far", uuidOf(1), "ada", "", "too far", ScopeStep, time.Date(300000, 1, 1, 0, 0, 0, 0, time.UTC)},
+		{"braces", "{" + uuidOf(1) + "}", "ada", "", "bare lower-case UUID", identity.ScopeStep, hence(time.Hour)},
+		{"no uuid", "", "ada", "", "bare lower-case UUID", identity.ScopeStep, hence(time.Hour)},
+		{"no operator", uuidOf(1), " ", "", "the operator", identity.ScopeStep, hence(time.Hour)},
+		{"NUL", uuidOf(1), "a\x00", "", "the operator", identity.ScopeStep, hence(time.Hour)},
+		{"long", uuidOf(1), "ada", strings.Repeat("x", 4001), "the reason", identity.ScopeStep, hence(time.Hour)},
+		{"over", uuidOf(1), "ada", "", "has passed", identity.ScopeStep, hence(-time.Hour)},
+		{"never", uuidOf(1), "ada", "", "has passed", identity.ScopeStep, time.Time{}},
+		{"far", uuidOf(1), "ada", "", "too far", identity.ScopeStep, time.Date(300000, 1, 1, 0, 0, 0, 0, time.UTC)},
 	} {
 		_, err := h.Revoke(t.Context(), tt.scope, tt.uuid, tt.until, tt.by, tt.why)
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
@@ -203,7 +204,7 @@ func TestRevocationsThatCannotBe(t *testing.T) {
 	}
 	conn := pgtest.Connect(t, db.URL(""))
 	pgtest.Exec(t, conn, "INSERT INTO identity.revocations (step_uuid, until, revoked_by, reason) SELECT gen_random_uuid(), now() + interval '1 hour', 'ada', '' FROM generate_series(1, $1::int)", maxRevocations)
-	if _, err := h.Revoke(t.Context(), ScopeStep, uuidOf(1), hence(time.Hour), "ada", ""); err == nil || !strings.Contains(err.Error(), "in force already") {
+	if _, err := h.Revoke(t.Context(), identity.ScopeStep, uuidOf(1), hence(time.Hour), "ada", ""); err == nil || !strings.Contains(err.Error(), "in force already") {
 		t.Errorf("%v", err)
 	}
 	pgtest.Eventually(t, "all are known", func() bool { return h.Status().Revocations == maxRevocations })
@@ -220,11 +221,11 @@ func TestRevokedTokensAreNotHonoured(t *testing.T) {
 		h.admits(t, principal(p))
 	}
 	h.admits(t, three)
-	h.revokes(t, ScopeStep, one.Step.UUID)
+	h.revokes(t, identity.ScopeStep, one.Step.UUID)
 	if h.honours(t, one) != nil || h.honours(t, two) == nil || h.honours(t, three) == nil {
 		t.Error("by step")
 	}
-	h.revokes(t, ScopeRepository, payments)
+	h.revokes(t, identity.ScopeRepository, payments)
 	if h.honours(t, two) != nil || h.honours(t, three) == nil {
 		t.Error("by repository")
 	}
@@ -248,7 +249,7 @@ func TestRevokedTokensAreNotHonoured(t *testing.T) {
 
 func BenchmarkRevoked(b *testing.B) {
 	s := &Store{}
-	s.revoked.Store(newRevocationSet([]Revocation{{ID: 1, Scope: ScopeStep, UUID: uuidOf(1)}}))
+	s.revoked.Store(newRevocationSet([]identity.Revocation{{ID: 1, Scope: identity.ScopeStep, UUID: uuidOf(1)}}))
 	for b.Loop() {
 		if s.Revoked(uuid3, payments) {
 			b.Fatal()

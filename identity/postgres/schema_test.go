@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
 )
@@ -101,7 +102,7 @@ func TestPipelines(t *testing.T) {
 		pgtest.Exec(t, conn, `INSERT INTO audit.events (time, kind, writer, writer_sequence, record, decision_id, verdict, workspace_uuid, repository_uuid, pipeline_uuid)
 			VALUES (now() - $1::interval, 'decision', 'w', $2, '{}', gen_random_uuid(), 'allow', $3, $4, $5)`, at, i+1, acme, payments, uuidOf(i))
 	}
-	unknown := func(limit int) []UnknownPipeline {
+	unknown := func(limit int) []identity.PipelineID {
 		t.Helper()
 		list, err := h.UnknownPipelines(t.Context(), time.Now().Add(-90*time.Minute), limit)
 		if err != nil {
@@ -109,23 +110,26 @@ func TestPipelines(t *testing.T) {
 		}
 		return list
 	}
-	if got := unknown(10); len(got) != 2 || got[0] != (UnknownPipeline{acme, payments, uuidOf(2)}) || got[1].PipelineUUID != uuidOf(1) {
+	if got := unknown(10); len(got) != 2 || got[0] != (identity.PipelineID{WorkspaceUUID: acme, RepositoryUUID: payments, PipelineUUID: uuidOf(2)}) || got[1].PipelineUUID != uuidOf(1) {
 		t.Errorf("%+v", got)
 	}
 	if got := unknown(1); len(got) != 1 {
 		t.Errorf("%+v", got)
 	}
 	now := time.Now()
-	save := func(p ...Pipeline) {
+	pipeline := func(id, repository string, number int64, creator, creatorUUID string, fetched time.Time) identity.Pipeline {
+		return identity.Pipeline{PipelineUUID: id, RepositoryUUID: repository, BuildNumber: number, Creator: creator, CreatorUUID: creatorUUID, FetchedAt: fetched}
+	}
+	save := func(p ...identity.Pipeline) {
 		t.Helper()
 		if err := h.SavePipelines(t.Context(), p); err != nil {
 			t.Fatal(err)
 		}
 	}
 	save()
-	save(Pipeline{uuidOf(2), payments, 41, "Nobody", "", now.Add(-time.Minute)}, Pipeline{uuidOf(1), payments, 0, "", "", now},
-		Pipeline{uuidOf(2), payments, 42, "Ada", uuidOf(9), now}, Pipeline{uuidOf(2), payments, 40, "Older", "", now.Add(-time.Hour)})
-	save(Pipeline{uuidOf(2), payments, 1, "Older", "", now.Add(-time.Hour)})
+	save(pipeline(uuidOf(2), payments, 41, "Nobody", "", now.Add(-time.Minute)), pipeline(uuidOf(1), payments, 0, "", "", now),
+		pipeline(uuidOf(2), payments, 42, "Ada", uuidOf(9), now), pipeline(uuidOf(2), payments, 40, "Older", "", now.Add(-time.Hour)))
+	save(pipeline(uuidOf(2), payments, 1, "Older", "", now.Add(-time.Hour)))
 	if got := unknown(10); len(got) != 0 {
 		t.Errorf("%+v", got)
 	}
@@ -133,15 +137,15 @@ func TestPipelines(t *testing.T) {
 	if want := "0 - -,1 - -,2 42 Ada"; strings.Join(got, ",") != want {
 		t.Errorf("%q, want %q", got, want)
 	}
-	for name, p := range map[string]Pipeline{
-		"uuid":     {"x", payments, 1, "", "", now},
-		"creator":  {uuidOf(1), payments, 1, "", "x", now},
-		"number":   {uuidOf(1), payments, -1, "", "", now},
-		"text":     {uuidOf(1), payments, 1, "\x00", "", now},
-		"no time":  {uuidOf(1), payments, 1, "", "", time.Time{}},
-		"too long": {uuidOf(1), payments, 1, strings.Repeat("x", 1001), "", now},
+	for name, p := range map[string]identity.Pipeline{
+		"uuid":     pipeline("x", payments, 1, "", "", now),
+		"creator":  pipeline(uuidOf(1), payments, 1, "", "x", now),
+		"number":   pipeline(uuidOf(1), payments, -1, "", "", now),
+		"text":     pipeline(uuidOf(1), payments, 1, "\x00", "", now),
+		"no time":  pipeline(uuidOf(1), payments, 1, "", "", time.Time{}),
+		"too long": pipeline(uuidOf(1), payments, 1, strings.Repeat("x", 1001), "", now),
 	} {
-		if err := h.SavePipelines(t.Context(), []Pipeline{p}); err == nil {
+		if err := h.SavePipelines(t.Context(), []identity.Pipeline{p}); err == nil {
 			t.Errorf("%s: saved", name)
 		}
 	}

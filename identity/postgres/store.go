@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pause"
 )
@@ -37,7 +38,7 @@ type Config struct {
 	// in the instance that stored it. The goroutine of Run calls it. It must not block,
 	// and may be nil. A crash between write and call loses the call; the view
 	// identity.reassigned_names still lists the name.
-	NameReassigned func(Reassignment)
+	NameReassigned func(identity.Reassignment)
 }
 
 // Store is the database of identities. It is safe for concurrent use.

@@ -6,21 +6,23 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/sallyport/sallyport/identity"
 )
 
 // Unrevoke lifts every revocation of a step or repository that is in force, as
 // if it had never been, and returns how many there were. Every instance knows of
 // it within two seconds. It returns when it is durable. A step whose repository
 // is revoked stays so.
-func (s *Store) Unrevoke(ctx context.Context, scope Scope, uuid, by, why string) (lifted int, err error) {
-	r := Revocation{Scope: scope, UUID: uuid, By: by, Reason: why, Until: time.Unix(0, 0)}
-	if err := r.check(); err != nil {
+func (s *Store) Unrevoke(ctx context.Context, scope identity.RevocationScope, uuid, by, why string) (lifted int, err error) {
+	r := identity.Revocation{Scope: scope, UUID: uuid, By: by, Reason: why, Until: time.Unix(0, 0)}
+	if err := checkRevocation(&r); err != nil {
 		return 0, fmt.Errorf("unrevoke %s %q: %w", scope, uuid, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, revokeTimeout)
 	defer cancel()
 	column := "step_uuid"
-	if scope == ScopeRepository {
+	if scope == identity.ScopeRepository {
 		column = "repository_uuid"
 	}
 	err = s.transact(ctx, func(tx pgx.Tx) error {
@@ -41,7 +43,7 @@ func (s *Store) Unrevoke(ctx context.Context, scope Scope, uuid, by, why string)
 }
 
 // Revocations reads what is in force from the database.
-func (s *Store) Revocations(ctx context.Context) ([]Revocation, error) {
+func (s *Store) Revocations(ctx context.Context) ([]identity.Revocation, error) {
 	ctx, cancel := context.WithTimeout(ctx, revokeTimeout)
 	defer cancel()
 	list, err := readRevocations(ctx, s.pool)

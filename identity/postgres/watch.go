@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pause"
 )
@@ -30,7 +31,7 @@ const (
 // Watch calls notify with all revocations in force, and later with each new one once. notify
 // may be nil and must not block. While the database is unavailable, the latest set stays in
 // force, and [Store.Status] has the start of the outage. Only one goroutine may call Watch.
-func (s *Store) Watch(ctx context.Context, notify func([]Revocation)) error {
+func (s *Store) Watch(ctx context.Context, notify func([]identity.Revocation)) error {
 	w := &watcher{store: s, notify: notify, reported: map[int64]struct{}{}}
 	w.report(s.revoked.Load().list)
 	for failures := 0; ; failures++ {
@@ -71,7 +72,7 @@ func (s *Store) outageEnded(ctx context.Context) {
 // watcher is the state of Watch, for its goroutine only.
 type watcher struct {
 	store    *Store
-	notify   func([]Revocation)
+	notify   func([]identity.Revocation)
 	reported map[int64]struct{} // ids of revocations in force that notify has received
 	received bool               // a notification arrived since the last read
 }
@@ -186,14 +187,14 @@ func closeNow(conn *pgx.Conn) {
 }
 
 // publish replaces the set in force and reports new revocations.
-func (w *watcher) publish(ctx context.Context, list []Revocation, read int64) {
+func (w *watcher) publish(ctx context.Context, list []identity.Revocation, read int64) {
 	w.store.replace(list, read)
 	w.store.outageEnded(ctx)
 	w.report(list)
 }
 
-func (w *watcher) report(list []Revocation) {
-	var news []Revocation
+func (w *watcher) report(list []identity.Revocation) {
+	var news []identity.Revocation
 	in := make(map[int64]struct{}, len(list))
 	for _, r := range list {
 		in[r.ID] = struct{}{}

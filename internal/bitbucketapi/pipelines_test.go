@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/bitbuckettest"
 )
 
@@ -15,7 +16,7 @@ func TestPipeline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := build(t)
 		run := h.payments.Run("main")
-		ask := func(uuid string) (Pipeline, error) {
+		ask := func(uuid string) (identity.Pipeline, error) {
 			return h.client.Pipeline(t.Context(), h.payments.UUID, uuid)
 		}
 		p, err := ask(run.UUID)

@@ -125,7 +125,7 @@ func endings(q *instance) map[string]func(testing.TB, webhook.Task) error {
 	}
 }
 
-// The lease is lost between the look at it and the transaction: the event is there, and the
+// The lease is lost between its check and the transaction: the event is there, and the
 // next one states that the task did not end with it.
 func TestLeaseLostMeanwhile(t *testing.T) {
 	db := migrated(t)

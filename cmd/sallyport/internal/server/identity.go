@@ -2,7 +2,9 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
@@ -10,27 +12,32 @@ import (
 	"github.com/sallyport/sallyport/identity/bitbucket"
 	identitypg "github.com/sallyport/sallyport/identity/postgres"
 	"github.com/sallyport/sallyport/internal/admin"
+	"github.com/sallyport/sallyport/internal/bitbucketapi"
+	"github.com/sallyport/sallyport/internal/builds"
+	"github.com/sallyport/sallyport/internal/config"
 	"github.com/sallyport/sallyport/internal/emergencystop"
+	"github.com/sallyport/sallyport/internal/operator"
+	"github.com/sallyport/sallyport/internal/reassignment"
 	"github.com/sallyport/sallyport/proxy"
 )
 
-// countIdentity makes the figures of the effect on credentials.
+// countIdentity makes the metrics of identity, and the recorder of reassigned names.
 func (s *server) countIdentity(context.Context) error {
 	var workspaces []string
 	for _, w := range s.config.Identity.Bitbucket {
 		workspaces = append(workspaces, w.Workspace)
 	}
 	s.identityMetrics = admin.NewIdentityMetrics(s.metrics, workspaces)
-	s.reassignments = make(chan identitypg.Reassignment, maxReassignments)
+	s.reassignments = reassignment.New(reassignment.Config{Record: s.audit.Record, Count: s.identityMetrics.NameReassigned, Log: s.log})
 	return nil
 }
 
-// openStore opens the database's part of identity.
+// openStore opens the store of names, admitted tokens and revocations.
 func (s *server) openStore(ctx context.Context) error {
 	var err error
 	s.store, err = identitypg.Open(ctx, identitypg.Config{
 		URL: s.databaseURL, Log: s.log.With("component", "identity"), AdmittedMaxAge: s.config.Identity.ExpiredTokenGracePeriod,
-		NameReassigned: s.nameReassigned,
+		NameReassigned: s.reassignments.Add,
 	})
 	if err != nil {
 		return err
@@ -39,7 +46,7 @@ func (s *server) openStore(ctx context.Context) error {
 	return nil
 }
 
-// startIdentity makes the authenticator and sees that tokens can be verified.
+// startIdentity makes the authenticator. It fails if no token can be verified.
 func (s *server) startIdentity(ctx context.Context) error {
 	var err error
 	s.authenticator, err = bitbucket.New(components.Identity(s.config), bitbucket.Deps{
@@ -58,8 +65,8 @@ func (s *server) startIdentity(ctx context.Context) error {
 	return s.authenticator.Begin(ctx)
 }
 
-// barred is asked when something admitted begins: an operator's word may have
-// come while it was on its way.
+// barred returns why an admission must not begin: an operator may have stopped the
+// instance or revoked the credential since the admission's decision.
 func (s *server) barred(a *proxy.Admission) proxy.Cause {
 	switch p := a.Principal; {
 	case s.gate.Stopped():
@@ -70,23 +77,35 @@ func (s *server) barred(a *proxy.Admission) proxy.Cause {
 	return ""
 }
 
-// closeRevoked ends open tunnels of those who are newly revoked, by whichever
-// instance; who was on the way is stopped by barred.
-func (s *server) closeRevoked(news []identitypg.Revocation) {
-	closed := s.tracker.Close(proxy.CauseRevoked, func(a *proxy.Admission) bool {
-		for _, r := range news {
-			if (subject{scope: r.Scope, uuid: r.UUID}).holds(a) {
-				return true
-			}
-		}
-		return false
-	})
-	for _, r := range news {
-		s.log.Warn("credentials revoked", "scope", string(r.Scope), "uuid", r.UUID, "until", r.Until, "operator", r.By, "reason", r.Reason)
+// closeRevoked closes what new revocations cover. An admission that begins later is
+// stopped by barred.
+func (s *server) closeRevoked(revocations []identity.Revocation) {
+	operator.CloseRevoked(s.tracker, revocations, s.log)
+}
+
+// fetchBuilds fetches the details of pipelines until ctx ends.
+func (s *server) fetchBuilds(ctx context.Context) {
+	if !slices.ContainsFunc(s.config.Identity.Bitbucket, func(w config.Bitbucket) bool { return w.API != nil }) {
+		return
 	}
-	if closed > 0 {
-		s.log.Warn("tunnels of revoked steps were closed", "tunnels", closed)
+	builds.Run(ctx, builds.Config{Store: s.store, Fetch: s.fetchPipeline, Log: s.log.With("component", "identity")})
+}
+
+func (s *server) fetchPipeline(ctx context.Context, id identity.PipelineID) (p identity.Pipeline, hasAPI bool, err error) {
+	api, err := s.authenticator.API(id.WorkspaceUUID)
+	if errors.Is(err, bitbucketapi.ErrNoAPI) {
+		return p, false, nil
 	}
+	if err != nil {
+		return p, true, err
+	}
+	p, err = api.Pipeline(ctx, id.RepositoryUUID, id.PipelineUUID)
+	return p, true, err
+}
+
+// repositories lists the full names of the workspaces' repositories.
+func (s *server) repositories(ctx context.Context) ([]string, error) {
+	return components.Repositories(ctx, s.config)
 }
 
 // storeDetail is a detail of /readyz.
@@ -101,8 +120,8 @@ func (s *server) storeDetail() any {
 	return d
 }
 
-// storeWarning is set while revocations cannot be read, or names not be written:
-// those in force stay so, and a new revocation elsewhere is not known here.
+// storeWarning is set while revocations cannot be read, or names cannot be written. The
+// revocations in force stay in force, and a new one of another instance is not known here.
 func (s *server) storeWarning() error {
 	st := s.store.Status()
 	switch {
@@ -114,8 +133,8 @@ func (s *server) storeWarning() error {
 	return nil
 }
 
-// listenControl makes the control socket, early: an instance that already runs on
-// this data directory shows here.
+// listenControl opens the control socket early: it fails if another instance runs on this
+// data directory.
 func (s *server) listenControl(context.Context) error {
 	l, err := admin.ListenControl(s.config.DataDirectory)
 	if err != nil {
@@ -127,11 +146,12 @@ func (s *server) listenControl(context.Context) error {
 	return err
 }
 
-// buildControl makes what answers on it.
+// buildControl makes the control socket's operations.
 func (s *server) buildControl(context.Context) error {
 	s.stop.Guard(s.gate, s.tracker)
-	s.control = admin.NewControl(admin.Operations{
-		Credentials: credentialOperations{s}, Tunnels: tunnelOperations{s}, Policy: policyOperations{s},
-	}, s.log.With("component", "control"))
+	s.control = admin.NewControl(operator.Operations(operator.Config{
+		Record: s.audit.Record, Revocations: s.store, Repositories: s.authenticator, Tunnels: s.tracker, Stop: s.stop,
+		Reload: s.reloadPolicy, Log: s.log,
+	}), s.log.With("component", "control"))
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
+	"github.com/sallyport/sallyport/internal/admin"
 	"github.com/sallyport/sallyport/policy/manager"
 )
 
@@ -34,4 +35,24 @@ func (s *server) announcePolicy(ctx context.Context) error {
 		activated = s.approvals.Activated
 	}
 	return s.policy.RecordFirst(ctx, s.audit, activated)
+}
+
+// reloadPolicy activates the source's present revision at an operator's request.
+func (s *server) reloadPolicy(ctx context.Context) (admin.PolicyState, error) {
+	before := s.policy.Engine().Current()
+	s.policy.Refresh(ctx, true)
+	s.policy.WaitSettled(ctx)
+	active := s.policy.Engine().Current()
+	if active == nil {
+		return admin.PolicyState{}, errors.New("no policy is active")
+	}
+	pending := active.Pending()
+	out := admin.PolicyState{
+		Revision: active.Revision().Digest, Commit: active.Revision().Commit, Changed: before != active,
+		Pending: len(pending), PendingRepositories: manager.PendingNames(pending),
+	}
+	if err := s.policy.Failure(); err != nil {
+		out.LastReloadError = err.Error()
+	}
+	return out, nil
 }

@@ -48,10 +48,10 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal) error {
 	})
 	routines.Go(func() {
 		_ = s.store.Run(background)
-		close(s.reassignments) // nothing else writes names
+		s.reassignments.Close() // nothing else writes names
 	})
-	routines.Go(s.recordMoves)
-	routines.Go(func() { s.learnPipelines(background) })
+	routines.Go(s.reassignments.Run)
+	routines.Go(func() { s.fetchBuilds(background) })
 	if s.reconciler != nil {
 		routines.Go(func() { s.reconciler.Run(background) })
 	}
@@ -75,7 +75,7 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal) error {
 	routines.Go(func() { s.reevaluator.Run(background) })
 	routines.Go(func() { s.policy.Follow(background, reload) })
 	routines.Go(func() { s.watchWebhookRefreshes(background) })
-	routines.Go(func() { s.watchRepositories(background) })
+	routines.Go(func() { s.policy.WarnUnknownRepositories(background, s.repositories) })
 	routines.Go(func() { s.notify.Watch(background, s.probes()) })
 	s.notify.Ready("serving")
 

@@ -17,6 +17,7 @@ import (
 	"github.com/sallyport/sallyport/internal/config"
 	"github.com/sallyport/sallyport/internal/emergencystop"
 	"github.com/sallyport/sallyport/internal/pgembed"
+	"github.com/sallyport/sallyport/internal/reassignment"
 	"github.com/sallyport/sallyport/internal/selftest"
 	"github.com/sallyport/sallyport/internal/systemd"
 	"github.com/sallyport/sallyport/internal/totals"
@@ -59,8 +60,8 @@ type server struct {
 	webhooks      *webhookserver.Gateway // nil: no deliveries are received
 	webhookQueue  webhook.Queue          // nil: the same
 	metrics       *admin.Metrics
-	refreshes     *webhookRefreshes            // nil: there are no receivers
-	reassignments chan identitypg.Reassignment // names that another UUID has now, to be recorded
+	refreshes     *webhookRefreshes // nil: there are no receivers
+	reassignments *reassignment.Recorder
 
 	identityMetrics *admin.IdentityMetrics
 	admin           *admin.Server

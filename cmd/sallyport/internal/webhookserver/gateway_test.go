@@ -20,7 +20,6 @@ import (
 	"github.com/sallyport/sallyport/internal/config"
 	"github.com/sallyport/sallyport/internal/proxytest"
 	"github.com/sallyport/sallyport/policy"
-	"github.com/sallyport/sallyport/policy/rego"
 	"github.com/sallyport/sallyport/webhook"
 )
 
@@ -71,7 +70,7 @@ func (e *gatewayEnv) DecideDelivery(context.Context, *webhook.Delivery) (webhook
 	if e.policy != nil {
 		return e.policy()
 	}
-	return webhook.Decision{Reason: policy.PolicyError, Input: []byte(`{"receiver":"policy"}`), Revision: policy.Revision{Digest: "sha256:1"}}, rego.ErrNoWebhookRules
+	return webhook.Decision{Reason: policy.PolicyError, Input: []byte(`{"receiver":"policy"}`), Revision: policy.Revision{Digest: "sha256:1"}}, webhook.ErrNoRules
 }
 
 func newGatewayEnv(t *testing.T, change func(*config.Webhooks, *Config)) *gatewayEnv {
@@ -164,6 +163,8 @@ func (e *gatewayEnv) deliver(t *testing.T, path, secret string) (int, string) {
 	return response.StatusCode, string(text)
 }
 
+var errNoPolicy = errors.New("no policy is active")
+
 // TestDeliveries: a delivery reaches the queue with the decision of the policy, or of the
 // configuration where the policy has no rules about deliveries.
 func TestDeliveries(t *testing.T) {
@@ -174,10 +175,10 @@ func TestDeliveries(t *testing.T) {
 		want   string
 	}{
 		"by the configuration": {nil, `allow webhook_configured [{refresh_policy  } {forward ci }]`},
-		"by the policy":        {func() (webhook.Decision, error) { return allowed, nil }, `allow policy_allowed [{refresh_names  r}]`},
+		"by the policy":        {func() (webhook.Decision, error) { return allowed, nil }, `allow policy_allowed [{refresh_names  r} {refresh_policy  } {forward ci }]`},
 		"denied by the policy": {func() (webhook.Decision, error) { return webhook.Decision{Reason: policy.NoRuleMatched}, nil }, `deny no_rule_matched []`},
 		"without an active policy": {func() (webhook.Decision, error) {
-			return webhook.Decision{Reason: policy.PolicyError}, rego.ErrNoPolicy
+			return webhook.Decision{Reason: policy.PolicyError}, errNoPolicy
 		}, `deny policy_error []`},
 	} {
 		t.Run(name, func(t *testing.T) {
