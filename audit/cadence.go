@@ -41,9 +41,9 @@ type Cadence struct {
 	Silences []Silence // the first maxSilences
 	Latest   time.Time // the signed time of the latest checkpoint that holds
 	// Backward counts checkpoints that were signed before the one before them: the
-	// signer's clock went back. MostBackward is the largest step.
-	Backward     int64
-	MostBackward time.Duration
+	// signer's clock went back. MaxBackward is the largest step.
+	Backward    int64
+	MaxBackward time.Duration
 }
 
 // SilentSince returns for how long no checkpoint has been signed, if that is over
@@ -77,7 +77,7 @@ func (t *CadenceTracker) Checkpoint(size int64, signed time.Time) {
 	case f.Latest.IsZero():
 	case apart < 0:
 		f.Backward++
-		f.MostBackward = max(f.MostBackward, -apart)
+		f.MaxBackward = max(f.MaxBackward, -apart)
 	case apart > f.Bound:
 		f.Count++
 		if len(f.Silences) < maxSilences {

@@ -38,7 +38,7 @@ type chain struct {
 	claimed claimedKeys // named without a signature of the present key
 	named   []Key       // of these, the given ones
 	early   []earlyCheckpoint
-	bad     bool
+	invalid bool
 }
 
 // earlyCheckpoint was signed before an event named a key.
@@ -82,7 +82,7 @@ func (c *chain) register(r Registration, index int64) {
 		use := c.follow(r.Key, false)
 		for _, e := range c.early {
 			if _, _, err := OpenCheckpoint(e.signed, r.Key); err != nil {
-				c.bad = true
+				c.invalid = true
 				continue
 			}
 			use.sign(e.size, e.holds)
@@ -112,19 +112,19 @@ func (c *chain) claimedSigners(signed []byte) (keys []Key) {
 
 // accept returns what is wrong with the signature of a checkpoint of the log. holds:
 // its root is that of the tree, and nothing of the tree before it is damaged.
-func (c *chain) accept(signed []byte, said Checkpoint, holds bool) (Damage, string) {
+func (c *chain) accept(signed []byte, checkpoint Checkpoint, holds bool) (Damage, string) {
 	present := c.present()
 	if present == nil { // the event that names it is further on
 		if _, by, err := OpenCheckpoint(signed, c.given...); err == nil {
-			c.follow(by, true).sign(said.Size, holds)
+			c.follow(by, true).sign(checkpoint.Size, holds)
 			return "", ""
 		}
-		c.early = append(c.early, earlyCheckpoint{signed, said.Size, holds})
+		c.early = append(c.early, earlyCheckpoint{signed, checkpoint.Size, holds})
 		return "", ""
 	}
 	if _, _, err := OpenCheckpoint(signed, present.Key); err == nil {
-		present.sign(said.Size, holds)
-		if c.next != "" && said.Size > c.at {
+		present.sign(checkpoint.Size, holds)
+		if c.next != "" && checkpoint.Size > c.at {
 			c.follow(c.next, present.vouches())
 			c.next = ""
 		}
@@ -132,7 +132,7 @@ func (c *chain) accept(signed []byte, said Checkpoint, holds bool) (Damage, stri
 	}
 	// A lost key signs nothing any more, not even that it is replaced.
 	if _, by, err := OpenCheckpoint(signed, c.claimedSigners(signed)...); err == nil {
-		c.follow(by, false).sign(said.Size, holds)
+		c.follow(by, false).sign(checkpoint.Size, holds)
 		c.claimed.remove(by)
 		c.named = slices.DeleteFunc(c.named, func(k Key) bool { return k == by })
 		if slices.Contains(c.given, by) {
@@ -150,7 +150,7 @@ func (c *chain) accept(signed []byte, said Checkpoint, holds bool) (Damage, stri
 // finish returns what is wrong with the keys as a whole.
 func (c *chain) finish() (Damage, string) {
 	switch {
-	case c.bad || len(c.early) > 0:
+	case c.invalid || len(c.early) > 0:
 		return DamageKey, "checkpoints are signed by a key that no event of the log names"
 	case len(c.given) > 0 && !c.vouched():
 		return DamageUnvouched, c.explainUnvouched()

@@ -61,17 +61,17 @@ func FuzzReadDecided(f *testing.F) {
 		if err != nil || !ok || !json.Valid(record) {
 			return
 		}
-		var said struct {
+		var recordFields struct {
 			Kind  Kind            `json:"kind"`
 			Input json.RawMessage `json:"input"`
 		}
-		if err := json.Unmarshal(record, &said); err != nil {
+		if err := json.Unmarshal(record, &recordFields); err != nil {
 			t.Fatal(err)
 		}
 		// A name twice is in no record of ours, and two readers may differ about it.
 		once := bytes.Count(record, []byte(`"input"`)) <= 1
-		if once && said.Kind == KindDecision && compact(said.Input) != compact(d.Input) {
-			t.Errorf("%q: input %q, want %q", record, d.Input, said.Input)
+		if once && recordFields.Kind == KindDecision && compact(recordFields.Input) != compact(d.Input) {
+			t.Errorf("%q: input %q, want %q", record, d.Input, recordFields.Input)
 		}
 	})
 }

@@ -25,9 +25,9 @@ func KindOf(record []byte) Kind { return kindOf(record) }
 // that we write.
 func kindOf(record []byte) Kind {
 	if len(record) < kindAt || !bytes.HasPrefix(record, []byte(recordHead+timeField)) {
-		var said struct{ Kind Kind }
-		_ = json.Unmarshal(record, &said) // no kind then
-		return said.Kind
+		var recordFields struct{ Kind Kind }
+		_ = json.Unmarshal(record, &recordFields) // no kind then
+		return recordFields.Kind
 	}
 	if string(record[kindAt-len(kindField):kindAt]) != kindField {
 		return ""
@@ -79,12 +79,12 @@ func numberOf(record []byte) (writer string, sequence int64, ok bool) {
 			}
 		}
 	}
-	var said struct {
+	var recordFields struct {
 		Writer   string `json:"writer"`
 		Sequence int64  `json:"writer_sequence"`
 	}
-	err := json.Unmarshal(record, &said)
-	return said.Writer, said.Sequence, err == nil && said.Writer != ""
+	err := json.Unmarshal(record, &recordFields)
+	return recordFields.Writer, recordFields.Sequence, err == nil && recordFields.Writer != ""
 }
 
 // compareColumns returns where the columns and the record differ; empty: they
@@ -92,8 +92,8 @@ func numberOf(record []byte) (writer string, sequence int64, ok bool) {
 // is a comparison of bytes.
 func compareColumns(record, columns []byte) string {
 	if rest, ok := bytes.CutPrefix(record, []byte(recordHead)); ok && len(columns) > 2 {
-		said := columns[1 : len(columns)-1]
-		if rest, ok := bytes.CutPrefix(rest, said); ok &&
+		recordFields := columns[1 : len(columns)-1]
+		if rest, ok := bytes.CutPrefix(rest, recordFields); ok &&
 			(len(rest) == 1 && rest[0] == '}' || bytes.HasPrefix(rest, []byte(`,"attributes":{`)) || bytes.HasPrefix(rest, []byte(`,"input":`)) || bytes.HasPrefix(rest, []byte(inputPartsField))) {
 			return ""
 		}
@@ -105,27 +105,27 @@ func compareColumns(record, columns []byte) string {
 var notColumns = []string{"version", "attributes", "input", "input_parts"}
 
 func decodeAndCompare(record, columns []byte) string {
-	var said, held map[string]json.RawMessage
-	if err := json.Unmarshal(record, &said); err != nil {
+	var recordFields, held map[string]json.RawMessage
+	if err := json.Unmarshal(record, &recordFields); err != nil {
 		return "the record is not JSON object"
 	}
 	if err := json.Unmarshal(columns, &held); err != nil {
 		return "the columns hold what no record can"
 	}
 	var names []string
-	for name := range said {
+	for name := range recordFields {
 		if !slices.Contains(notColumns, name) {
 			names = append(names, name)
 		}
 	}
 	for name := range held {
-		if _, both := said[name]; !both {
+		if _, both := recordFields[name]; !both {
 			names = append(names, name)
 		}
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		if a, b := compact(said[name]), compact(held[name]); a != b {
+		if a, b := compact(recordFields[name]), compact(held[name]); a != b {
 			return fmt.Sprintf("column %s is %s, and the record has %s", name, orNothing(b), orNothing(a))
 		}
 	}

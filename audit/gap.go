@@ -79,15 +79,15 @@ func (d GapDeclaration) Invalid() string { return d.invalid }
 // false if the record does not have the database's form. It does not check the
 // signature.
 func GapDeclarationOf(record []byte) (GapDeclaration, bool) {
-	var said struct {
+	var recordFields struct {
 		Writer     string            `json:"writer"`
 		Kind       Kind              `json:"kind"`
 		Attributes map[string]string `json:"attributes"`
 	}
-	if json.Unmarshal(record, &said) != nil || said.Writer != DatabaseWriter || said.Kind != KindGapDeclared {
+	if json.Unmarshal(record, &recordFields) != nil || recordFields.Writer != DatabaseWriter || recordFields.Kind != KindGapDeclared {
 		return GapDeclaration{}, false
 	}
-	a := said.Attributes
+	a := recordFields.Attributes
 	d := GapDeclaration{Writer: a["writer"], Reason: a["reason"], Key: Key(a["key"]), Signature: a["signature"], Login: a["login"]}
 	var ok bool
 	if d.First, d.Last, ok = numbersOf(a); !ok {
@@ -121,17 +121,17 @@ type LostRange struct {
 
 // LostRangeOf reads the record of an event of the kind events_lost.
 func LostRangeOf(record []byte) (LostRange, bool) {
-	var said struct {
+	var recordFields struct {
 		Writer     string            `json:"writer"`
 		Kind       Kind              `json:"kind"`
 		Time       time.Time         `json:"time"`
 		Attributes map[string]string `json:"attributes"`
 	}
-	if json.Unmarshal(record, &said) != nil || said.Kind != KindEventsLost {
+	if json.Unmarshal(record, &recordFields) != nil || recordFields.Kind != KindEventsLost {
 		return LostRange{}, false
 	}
-	first, last, ok := numbersOf(said.Attributes)
-	return LostRange{Writer: said.Attributes["writer"], First: first, Last: last, By: said.Writer, At: said.Time}, ok && said.Attributes["writer"] != ""
+	first, last, ok := numbersOf(recordFields.Attributes)
+	return LostRange{Writer: recordFields.Attributes["writer"], First: first, Last: last, By: recordFields.Writer, At: recordFields.Time}, ok && recordFields.Attributes["writer"] != ""
 }
 
 // gaps are the declarations of a log, as far as it has been read.

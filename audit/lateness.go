@@ -72,10 +72,10 @@ type Lateness struct {
 	Bound     time.Duration
 	Count     int64         // sealed later than the bound after their own time, or that old and not sealed
 	Explained int64         // of these, by an event that reports the replay of the journal with them
-	Most      time.Duration // the largest lateness
+	Max       time.Duration // the largest lateness
 	Events    []LateEvents  // the first maxLateEvents, by leaf; unsealed ones last
 	Ahead     int64         // dated more than MaxClockSkew after the checkpoint that first covers them
-	MostAhead time.Duration
+	MaxAhead  time.Duration
 	AheadOf   []LateEvents
 }
 
@@ -180,7 +180,7 @@ func (l *LatenessTracker) Checkpoint(size int64, signed time.Time) bool {
 	for _, events := range inLeafOrder(ahead) {
 		events.Size, events.Sealed = size, signed
 		l.found.Ahead += events.Count
-		l.found.MostAhead = max(l.found.MostAhead, -events.Lateness())
+		l.found.MaxAhead = max(l.found.MaxAhead, -events.Lateness())
 		if len(l.found.AheadOf) < maxLateEvents {
 			l.found.AheadOf = append(l.found.AheadOf, *events)
 		}
@@ -207,7 +207,7 @@ func inLeafOrder(by map[string]*LateEvents) []*LateEvents {
 
 func (l *LatenessTracker) late(events *LateEvents) {
 	l.found.Count += events.Count
-	l.found.Most = max(l.found.Most, events.Lateness())
+	l.found.Max = max(l.found.Max, events.Lateness())
 	if len(l.found.Events) < maxLateEvents {
 		l.found.Events = append(l.found.Events, *events)
 	}
@@ -224,7 +224,7 @@ func (l *LatenessTracker) Unsealed(writer string, sequence int64, at, covered ti
 		last := &l.found.Events[n-1]
 		last.include(one)
 		l.found.Count++
-		l.found.Most = max(l.found.Most, last.Lateness())
+		l.found.Max = max(l.found.Max, last.Lateness())
 		return
 	}
 	l.late(&one)

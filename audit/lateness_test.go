@@ -128,7 +128,7 @@ func TestLatenessIsNeeded(t *testing.T) {
 	if !without.Sound() || without.Lateness.Count != 0 {
 		t.Errorf("something else finds it: %+v", without)
 	}
-	if with := l.verify(t, Trust{}); with.Lateness.Count != 1 || with.Lateness.Most < sixWeeks {
+	if with := l.verify(t, Trust{}); with.Lateness.Count != 1 || with.Lateness.Max < sixWeeks {
 		t.Errorf("%+v", with.Lateness)
 	}
 }

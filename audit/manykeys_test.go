@@ -73,8 +73,8 @@ func TestManyClaimedKeys(t *testing.T) {
 		c.register(Registration{Key: Key(fmt.Sprintf("log.example/a+%08x+%s", n/2, hash[9:]))}, int64(n+1))
 	}
 	c.register(Registration{Key: next.Key()}, 100_001)
-	said := Checkpoint{Origin: "log.example/a", Size: 100_002, Root: Hash{1}}
-	note, err := next.Sign(said)
+	recordFields := Checkpoint{Origin: "log.example/a", Size: 100_002, Root: Hash{1}}
+	note, err := next.Sign(recordFields)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func TestManyClaimedKeys(t *testing.T) {
 	if keys := c.claimedSigners(note); len(keys) != 1 || keys[0] != next.Key() {
 		t.Errorf("the checkpoint is compared with %q", keys)
 	}
-	if damage, _ := c.accept(note, said, true); damage != DamageKey || c.present().Key != next.Key() {
+	if damage, _ := c.accept(note, recordFields, true); damage != DamageKey || c.present().Key != next.Key() {
 		t.Errorf("%q, and %s signs", damage, c.present().Key)
 	}
 }

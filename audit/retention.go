@@ -56,16 +56,16 @@ type span struct{ first, last int64 }
 // RetentionOf reads the record of an event of the kind retention. It is false
 // where that is not written as the database writes it.
 func RetentionOf(record []byte) (Retention, bool) {
-	var said struct {
+	var recordFields struct {
 		Writer     string            `json:"writer"`
 		Sequence   int64             `json:"writer_sequence"`
 		Attributes map[string]string `json:"attributes"`
 	}
-	if json.Unmarshal(record, &said) != nil || said.Writer != DatabaseWriter {
+	if json.Unmarshal(record, &recordFields) != nil || recordFields.Writer != DatabaseWriter {
 		return Retention{}, false
 	}
-	a := said.Attributes
-	r := Retention{Sequence: said.Sequence, Month: a["month"], Login: a["login"], Digest: a["digest"]}
+	a := recordFields.Attributes
+	r := Retention{Sequence: recordFields.Sequence, Month: a["month"], Login: a["login"], Digest: a["digest"]}
 	var err error
 	if r.Events, err = strconv.ParseInt(a["events"], 10, 64); err != nil {
 		return Retention{}, false
@@ -142,13 +142,13 @@ type heldMonths struct{ first, last string }
 // hold takes a sealed event of the kinds hold_set and hold_lifted, of the
 // database's. Its events are sealed in the order in which they happened.
 func (x *expiry) hold(kind Kind, sequence int64, record []byte) {
-	var said struct {
+	var recordFields struct {
 		Attributes map[string]string `json:"attributes"`
 	}
-	if json.Unmarshal(record, &said) != nil {
+	if json.Unmarshal(record, &recordFields) != nil {
 		return
 	}
-	a := said.Attributes
+	a := recordFields.Attributes
 	if kind == KindHoldLifted {
 		if number, err := strconv.ParseInt(a["hold"], 10, 64); err == nil {
 			delete(x.holds, number)
@@ -298,7 +298,7 @@ func (x *expiry) judge(r *Retention) string {
 
 // settle returns what no retention accounts for, and the retention events that
 // account for nothing.
-func (x *expiry) settle() (missing []missingRange, lies []Retention) {
+func (x *expiry) settle() (missing []missingRange, invalid []Retention) {
 	type claim struct {
 		span
 		of int
@@ -307,7 +307,7 @@ func (x *expiry) settle() (missing []missingRange, lies []Retention) {
 	for i := range x.retentions {
 		r := &x.retentions[i]
 		if r.refused = x.judge(r); r.refused != "" {
-			lies = append(lies, *r)
+			invalid = append(invalid, *r)
 			continue
 		}
 		for _, s := range r.leaves {
@@ -342,7 +342,7 @@ func (x *expiry) settle() (missing []missingRange, lies []Retention) {
 			at = end + 1
 		}
 	}
-	return missing, lies
+	return missing, invalid
 }
 
 // from is a part of what is gone. Of which writer its first leaf is, is known

@@ -308,7 +308,7 @@ func TestMonthsOfExpiredEvents(t *testing.T) {
 	}
 	x.retentions = []Retention{{leaves: []span{{0, index - 1}}, Index: index}}
 	x.checkpoint(Checkpoint{Size: index + 1, Time: noon})
-	if missing, lies := x.settle(); len(missing) > 0 || len(lies) > 0 || x.retentions[0].Found != index {
-		t.Errorf("%d missing, %v, %d accounted for", len(missing), lies, x.retentions[0].Found)
+	if missing, invalid := x.settle(); len(missing) > 0 || len(invalid) > 0 || x.retentions[0].Found != index {
+		t.Errorf("%d missing, %v, %d accounted for", len(missing), invalid, x.retentions[0].Found)
 	}
 }

@@ -123,11 +123,11 @@ func TestClaimedKeysAreBounded(t *testing.T) {
 	if rank := keys.Rank(note(replacement, 1)); rank != RankTrusted {
 		t.Errorf("the given key has rank %d", rank)
 	}
-	said := Checkpoint{Origin: "log.example/a", Size: maxClaimed + 2000, Root: Hash{1}}
-	if damage, text := c.accept(note(newSigner(), said.Size), said, true); damage != DamageCheckpoint || !strings.Contains(text, "--key") {
+	recordFields := Checkpoint{Origin: "log.example/a", Size: maxClaimed + 2000, Root: Hash{1}}
+	if damage, text := c.accept(note(newSigner(), recordFields.Size), recordFields, true); damage != DamageCheckpoint || !strings.Contains(text, "--key") {
 		t.Errorf("%q: %s", damage, text)
 	}
-	if damage, text := c.accept(note(replacement, said.Size), said, true); damage != "" || c.present().Key != replacement.Key() || !c.vouched() {
+	if damage, text := c.accept(note(replacement, recordFields.Size), recordFields, true); damage != "" || c.present().Key != replacement.Key() || !c.vouched() {
 		t.Errorf("the given key that replaces a lost one: %q: %s", damage, text)
 	}
 }

@@ -336,9 +336,9 @@ func TestSignerIsNeverPrinted(t *testing.T) {
 	}
 	secret := strings.SplitN(private, "+", 5)[4]
 	asJSON, _ := s.MarshalJSON()
-	for _, said := range []string{fmt.Sprintf("%v %+v %#v %s %x %d", s, s, s, s, s, s), string(asJSON), s.String()} {
-		if strings.Contains(said, secret) || strings.Contains(said, "PRIVATE") || !strings.Contains(said, string(s.Key())) {
-			t.Errorf("printed as %s", said)
+	for _, printed := range []string{fmt.Sprintf("%v %+v %#v %s %x %d", s, s, s, s, s, s), string(asJSON), s.String()} {
+		if strings.Contains(printed, secret) || strings.Contains(printed, "PRIVATE") || !strings.Contains(printed, string(s.Key())) {
+			t.Errorf("printed as %s", printed)
 		}
 	}
 	if _, err := ParseSigner(private[:len(private)-3]); err == nil || strings.Contains(err.Error(), secret[:20]) {

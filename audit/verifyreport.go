@@ -37,11 +37,11 @@ func (v *Verification) Report() *Report {
 
 // finishExpiry distinguishes missing events from those that retention removed.
 func (v *Verification) finishExpiry(r *Report) {
-	missing, lies := v.expiry.settle()
+	missing, invalid := v.expiry.settle()
 	// The places of these come before others that are noted already, and may be
 	// the first.
 	var late findings
-	for _, l := range lies {
+	for _, l := range invalid {
 		late.add(Finding{Damage: DamageRetention, First: l.Index, Last: l.Index, Writer: DatabaseWriter, Sequence: l.Sequence, Detail: l.refused})
 	}
 	for i := range v.expiry.retentions {

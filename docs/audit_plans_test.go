@@ -301,12 +301,12 @@ func readOfOthers(t *testing.T, conn *pgx.Conn, db *pgtest.DB, use func(*auditre
 		t.Fatal(err)
 	}
 	before := count()
-	asker, err := auditreader.OpenQuerier(t.Context(), db.URL(database.Auditor))
+	querier, err := auditreader.OpenQuerier(t.Context(), db.URL(database.Auditor))
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = use(asker)
-	asker.Close()
+	err = use(querier)
+	querier.Close()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -365,11 +365,11 @@ func TestQuestionTimes(t *testing.T) {
 		t.Logf("%8.3f s  %.110s", best.Seconds(), strings.Join(strings.Fields(q.sql), " "))
 	}
 	since, until := time.Date(2026, 10, 1, 0, 0, 0, 0, time.UTC), time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
-	asker, err := auditreader.OpenQuerier(t.Context(), db.URL(database.Auditor))
+	querier, err := auditreader.OpenQuerier(t.Context(), db.URL(database.Auditor))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer asker.Close()
+	defer querier.Close()
 	timed := func(what string, f func() error) {
 		begun := time.Now()
 		if err := f(); err != nil {
@@ -377,7 +377,7 @@ func TestQuestionTimes(t *testing.T) {
 		}
 		t.Logf("%8.3f s  %s", time.Since(begun).Seconds(), what)
 	}
-	timed("audit stats", func() error { _, err := asker.Totals(t.Context(), since, until, 20); return err })
+	timed("audit stats", func() error { _, err := querier.Totals(t.Context(), since, until, 20); return err })
 	for what, q := range map[string]auditreader.Filter{
 		"audit query --repository":        {Repositories: []string{"11111111-0000-4000-8000-000000000001"}},
 		"audit query --verdict deny":      {Verdicts: []string{"deny"}},
@@ -394,7 +394,7 @@ func TestQuestionTimes(t *testing.T) {
 	} {
 		q.Since, q.Until, q.Limit = since, until, 100
 		timed(what+", 100 rows at most", func() error {
-			_, err := asker.Query(t.Context(), &q, func(auditreader.Row) error { return nil })
+			_, err := querier.Query(t.Context(), &q, func(auditreader.Row) error { return nil })
 			return err
 		})
 	}

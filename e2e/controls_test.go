@@ -54,8 +54,8 @@ var mutations = []mutation{
 		"\tsignal.Notify(pipes, syscall.SIGPIPE)\n",
 		"\tif os.Getenv(\"SALLYPORT_WITHOUT\") != \"pipes\" {\n\t\tsignal.Notify(pipes, syscall.SIGPIPE)\n\t}\n"},
 	{"export", "../cmd/sallyport/internal/auditdb/outfile.go",
-		"\tif sequence, err = asker.RecordExport(ctx, x); err != nil {\n",
-		"\tif os.Getenv(\"SALLYPORT_WITHOUT\") == \"export\" {\n\t\tif err := os.Link(o.file.Name(), o.path); err != nil {\n\t\t\treturn 0, err\n\t\t}\n\t}\n\tif sequence, err = asker.RecordExport(ctx, x); err != nil {\n"},
+		"\tif sequence, err = querier.RecordExport(ctx, x); err != nil {\n",
+		"\tif os.Getenv(\"SALLYPORT_WITHOUT\") == \"export\" {\n\t\tif err := os.Link(o.file.Name(), o.path); err != nil {\n\t\t\treturn 0, err\n\t\t}\n\t}\n\tif sequence, err = querier.RecordExport(ctx, x); err != nil {\n"},
 	{"position", "../cmd/sallyport/internal/auditcmd/stream.go",
 		"\tif err := f.out.write(lines); err != nil {\n",
 		"\tif os.Getenv(\"SALLYPORT_WITHOUT\") == \"position\" {\n\t\tf.place.next, f.place.hash = last.Index+1, last.Hash\n\t\tif err := f.place.save(); err != nil {\n\t\t\treturn err\n\t\t}\n\t}\n\tif err := f.out.write(lines); err != nil {\n"},
@@ -104,25 +104,36 @@ func (p *evaluation) hasty(step func(context.Context) *Refusal) func(context.Con
 // mutant is the program whose controls can be removed.
 func mutant(t testing.TB) string {
 	t.Helper()
-	return builds.get(t, "mutant", func() (map[string]string, error) {
-		contents := map[string]string{"../proxy/without_mutant.go": without}
-		maps.Copy(contents, networkMutants)
-		for _, m := range slices.Concat(mutations, networkMutations) {
-			text, known := contents[m.file]
-			if !known {
-				source, err := os.ReadFile(m.file)
-				if err != nil {
-					return nil, err
-				}
-				text = string(source)
+	return builds.get(t, "mutant", mutated)
+}
+
+// mutated returns the sources of the mutant that differ from the program's.
+func mutated() (map[string]string, error) {
+	contents := map[string]string{"../proxy/without_mutant.go": without}
+	maps.Copy(contents, networkMutants)
+	for _, m := range slices.Concat(mutations, networkMutations) {
+		text, known := contents[m.file]
+		if !known {
+			source, err := os.ReadFile(m.file)
+			if err != nil {
+				return nil, err
 			}
-			if strings.Count(text, m.from) != 1 {
-				return nil, fmt.Errorf("the mutation of %s does not fit %s any more: %q is there %d times", m.control, m.file, m.from, strings.Count(text, m.from))
-			}
-			contents[m.file] = strings.Replace(text, m.from, m.to, 1)
+			text = string(source)
 		}
-		return contents, nil
-	})
+		if strings.Count(text, m.from) != 1 {
+			return nil, fmt.Errorf("the mutation of %s does not fit %s any more: %q is there %d times", m.control, m.file, m.from, strings.Count(text, m.from))
+		}
+		contents[m.file] = strings.Replace(text, m.from, m.to, 1)
+	}
+	return contents, nil
+}
+
+// TestMutationsFit reports in a moment what otherwise fails the build of the mutant.
+func TestMutationsFit(t *testing.T) {
+	t.Parallel()
+	if _, err := mutated(); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestControlsAreNeeded removes the controls one by one and observes that the attack
@@ -207,7 +218,7 @@ func attackVerdict(t *testing.T, w *fixture, _ *pgtest.Server) bool {
 func attackOrder(t *testing.T, w *fixture, _ *pgtest.Server) bool {
 	const host = "secret-in-a-name.listed-nowhere.example"
 	w.connect(t, w.anybody(), host+":443").refused(t, 403, "no_rule_matched")
-	return w.Asked(host) > 0
+	return w.Queries(host) > 0
 }
 
 // attackRedaction: find a token in what the server has written.

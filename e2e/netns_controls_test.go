@@ -13,7 +13,7 @@ var networkMutations = []mutation{
 		"a.gate.config.Dialer.dial(ctx, a.Addresses)",
 		"a.gate.config.Dialer.dial(ctx, a.anew(ctx))"},
 	{"pin", "../proxy/dial.go", "&& !without(\"addresses\") {", "&& !without(\"addresses\") && !without(\"pin\") {"},
-	{"pin", "../proxy/dns/flight.go", "if f.result.keep > 0 {", "if f.result.keep > 0 && !without(\"pin\") {"},
+	{"pin", "../proxy/dns/flight.go", "if f.result.ttl > 0 {", "if f.result.ttl > 0 && !without(\"pin\") {"},
 	{"own", "../proxy/guard.go",
 		"if g.isOwn(netip.AddrPortFrom(addr, to.Port())) {",
 		"if g.isOwn(netip.AddrPortFrom(addr, to.Port())) && !without(\"own\") {"},

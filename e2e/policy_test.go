@@ -124,14 +124,14 @@ func testDeniedNameIsNotResolved(t *testing.T, w *fixture) {
 	c := w.production()
 	const host = "c2VjcmV0.exfiltration.example"
 	w.connect(t, c, host+":443").refused(t, 403, "no_rule_matched")
-	if n := w.Asked(strings.ToLower(host)); n != 0 {
+	if n := w.Queries(strings.ToLower(host)); n != 0 {
 		t.Errorf("the denied name was looked up %d times", n)
 	}
 	w.both(t, w.decision(t, c), fields{"verdict": "deny", "host": strings.ToLower(host), "target_raw": host + ":443"})
-	if w.Asked("api.partner.example") == 0 {
+	if w.Queries("api.partner.example") == 0 {
 		a := w.production()
 		_ = w.curl(t, a.proxyURL(w.proxy), w.https("api.partner.example", "/"))
-		if w.Asked("api.partner.example") == 0 {
+		if w.Queries("api.partner.example") == 0 {
 			t.Error("the name server does not see the names that are looked up")
 		}
 	}

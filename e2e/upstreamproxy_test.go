@@ -132,11 +132,11 @@ func TestUpstreamProxy(t *testing.T) {
 		w.both(t, w.decision(t, c), fields{"verdict": "allow", "upstream_proxy": nil, "dialed_address": "127.0.0.1"})
 	})
 	t.Run("name resolved upstream", func(t *testing.T) {
-		target, c, before := echo(t), w.anybody(), w.Asked("raw.partner.example")
+		target, c, before := echo(t), w.anybody(), w.Queries("raw.partner.example")
 		a := w.tunnel(t, c, "raw.partner.example:"+target.port)
 		a.echoes(t, "hello")
 		_ = a.conn.Close()
-		if got := p.authorities(); !slices.Equal(got, []string{"raw.partner.example:" + target.port}) || w.Asked("raw.partner.example") != before {
+		if got := p.authorities(); !slices.Equal(got, []string{"raw.partner.example:" + target.port}) || w.Queries("raw.partner.example") != before {
 			t.Errorf("the upstream was asked for %q", got)
 		}
 		w.both(t, w.decision(t, c), fields{"verdict": "allow", "upstream_proxy": url, "dialed_address": nil, "addresses": nil})

@@ -77,8 +77,8 @@ type ScanState struct {
 	Deployments    int         // known environments
 }
 
-// SeenStep is a step that the audit log contains.
-type SeenStep struct {
+// ObservedStep is a step that the audit log contains.
+type ObservedStep struct {
 	StepUUID       string
 	PipelineUUID   string // empty: known by an admitted token only
 	DeploymentUUID string // empty: it deployed nothing, or as above

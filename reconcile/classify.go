@@ -9,16 +9,16 @@ import (
 	"github.com/sallyport/sallyport/identity"
 )
 
-// seen answers which steps and pipelines are in the log.
-type seen struct {
+// observed has the steps and pipelines that are in the log.
+type observed struct {
 	steps     map[string]bool
 	pipelines map[string]bool
 	deployed  map[[2]string]bool // pipeline and environment
 }
 
-func (v *workspaceScan) seen(ctx context.Context, repository string, runs []identity.DeploymentRun) (seen, error) {
-	list, err := v.session.Seen(ctx, repository, runs)
-	s := seen{map[string]bool{}, map[string]bool{}, map[[2]string]bool{}}
+func (v *workspaceScan) observedSteps(ctx context.Context, repository string, runs []identity.DeploymentRun) (observed, error) {
+	list, err := v.session.ObservedSteps(ctx, repository, runs)
+	s := observed{map[string]bool{}, map[string]bool{}, map[[2]string]bool{}}
 	for _, step := range list {
 		s.steps[step.StepUUID] = true
 		if step.PipelineUUID != "" {
@@ -31,7 +31,7 @@ func (v *workspaceScan) seen(ctx context.Context, repository string, runs []iden
 
 // has reports whether a run's own step is in the log. Where Bitbucket does not
 // name the step, one of the same pipeline that deployed to the same environment is it.
-func (s seen) has(run *identity.DeploymentRun) bool {
+func (s observed) has(run *identity.DeploymentRun) bool {
 	if run.StepUUID != "" {
 		return s.steps[run.StepUUID]
 	}
@@ -63,7 +63,7 @@ func (v *workspaceScan) classifyBy(ctx context.Context, repository string, runs 
 	if len(runs) == 0 {
 		return nil, nil
 	}
-	inLog, err := v.seen(ctx, repository, runs)
+	inLog, err := v.observedSteps(ctx, repository, runs)
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +135,7 @@ func (v *workspaceScan) pending(run *identity.DeploymentRun) string {
 		if now.Sub(run.Began()) < maxRunDuration {
 			return "it is not over"
 		}
-	case now.Sub(run.Latest()) < v.config.Settle:
+	case now.Sub(run.Latest()) < v.config.GracePeriod:
 		return "it has only just ended"
 	}
 	return ""

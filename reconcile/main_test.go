@@ -151,7 +151,7 @@ func (h *env) instance(logger *slog.Logger) *Reconciler {
 			}
 			return s, nil
 		},
-		Record: h.log.Record, Interval: time.Hour, Lookback: 30 * 24 * time.Hour, Settle: 15 * time.Minute, Log: logger, Now: h.clock,
+		Record: h.log.Record, Interval: time.Hour, Lookback: 30 * 24 * time.Hour, GracePeriod: 15 * time.Minute, Log: logger, Now: h.clock,
 	})
 }
 

@@ -80,7 +80,7 @@ type Session interface {
 	// time.
 	Findings(ctx context.Context, repositoryUUID string, since time.Time) ([]identity.DeploymentFinding, error)
 	// Seen returns the steps in the log that belong to these runs or to their pipelines.
-	Seen(ctx context.Context, repositoryUUID string, runs []identity.DeploymentRun) ([]identity.SeenStep, error)
+	ObservedSteps(ctx context.Context, repositoryUUID string, runs []identity.DeploymentRun) ([]identity.ObservedStep, error)
 	// Save stores findings and scans durably, in one transaction.
 	Save(ctx context.Context, reconciliation string, findings []identity.DeploymentFinding, scans []identity.RepositoryScan) error
 	Counts(ctx context.Context, workspaceUUID string, since time.Time) (map[identity.DeploymentClass]int, error)
@@ -110,11 +110,11 @@ type Config struct {
 	// a run whose event is not written yet would be reported as missing. nil: always ready.
 	Ready func() error
 
-	Interval time.Duration // between two reconciliations of a workspace
-	Lookback time.Duration // the maximum age of a run, since its start
-	Settle   time.Duration // after the end of a run, until its events must be in the log
-	Log      *slog.Logger  // nil: none
-	Now      func() time.Time
+	Interval    time.Duration // between two reconciliations of a workspace
+	Lookback    time.Duration // the maximum age of a run, since its start
+	GracePeriod time.Duration // after the end of a run, until its events must be in the log
+	Log         *slog.Logger  // nil: none
+	Now         func() time.Time
 }
 
 // Status is the combined state of all workspaces, for /readyz and metrics. For a
@@ -124,7 +124,7 @@ type Status struct {
 	// LastSuccess is the start of the latest complete reconciliation, the oldest among the
 	// workspaces. Zero: not known for every workspace.
 	LastSuccess time.Time
-	Took        time.Duration
+	Duration    time.Duration
 	Err         error // why the latest reconciliation is not complete
 	// Busy is set while another session holds the lock of reconciliation. That is usually
 	// an instance that reconciles, unless the session holds the lock for days.

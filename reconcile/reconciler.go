@@ -33,7 +33,7 @@ type Reconciler struct {
 type outcome struct {
 	at           time.Time
 	success      time.Time // when the latest whole one began; zero: none is known
-	took         time.Duration
+	duration     time.Duration
 	err          error
 	deployments  map[identity.DeploymentClass]int
 	repositories map[identity.ScanOutcome]int
@@ -54,7 +54,7 @@ func (r *Reconciler) Status() Status {
 		if o.at.After(s.At) {
 			s.At = o.at
 		}
-		s.Took += o.took
+		s.Duration += o.duration
 		s.Err = errors.Join(s.Err, o.err)
 		for class, n := range o.deployments {
 			s.Deployments[class] += n
@@ -213,7 +213,7 @@ func (r *Reconciler) reconcile(ctx context.Context, s Session, w Workspace) erro
 	if err == nil {
 		err = r.recordRound(ctx, s, v, o, trouble)
 	}
-	o.took = r.config.Now().Sub(began)
+	o.duration = r.config.Now().Sub(began)
 	if err != nil && ctx.Err() == nil {
 		o.err = errors.Join(trouble, err)
 	}
@@ -298,7 +298,7 @@ func (v *workspaceScan) scanRepositories(ctx context.Context) (trouble, err erro
 		}
 		trouble = errors.Join(trouble, fmt.Errorf("%s: %w", n.FullName, failed))
 	}
-	return trouble, v.saveGone(ctx, listed, before)
+	return trouble, v.saveUnlisted(ctx, listed, before)
 }
 
 // inOrder sorts repositories by who is to be checked first: who has waited
@@ -329,8 +329,8 @@ func (v *workspaceScan) saveSkipped(ctx context.Context, left []identity.KnownNa
 	return v.save(ctx, nil, scans...)
 }
 
-// saveGone notes repositories that the workspace lists no more, once.
-func (v *workspaceScan) saveGone(ctx context.Context, listed []identity.KnownName, before []identity.ScanState) error {
+// saveUnlisted records, once, the repositories that the workspace no longer lists.
+func (v *workspaceScan) saveUnlisted(ctx context.Context, listed []identity.KnownName, before []identity.ScanState) error {
 	there := make(map[string]bool, len(listed))
 	for _, n := range listed {
 		there[n.RepositoryUUID] = true
@@ -339,7 +339,7 @@ func (v *workspaceScan) saveGone(ctx context.Context, listed []identity.KnownNam
 		if there[l.RepositoryUUID] || l.Latest == identity.ScanGone {
 			continue
 		}
-		findings, err := v.again(ctx, l.RepositoryUUID, nil, "the repository is gone, or in another workspace")
+		findings, err := v.reclassify(ctx, l.RepositoryUUID, nil, "the repository is gone, or in another workspace")
 		if err != nil {
 			return err
 		}

@@ -56,7 +56,7 @@ func (v *workspaceScan) scan(ctx context.Context, n identity.KnownName) (failed,
 	if !l.Outcome.Conclusive() {
 		l.Until = time.Time{}
 	}
-	findings, err := v.again(ctx, n.RepositoryUUID, reported, unread)
+	findings, err := v.reclassify(ctx, n.RepositoryUUID, reported, unread)
 	if err != nil {
 		return nil, err
 	}
@@ -226,11 +226,11 @@ func (c *cursor) pass(runs []identity.DeploymentRun, horizon time.Time) (old boo
 	return old && begun > 0
 }
 
-// again classifies the runs that are not final and were not reported this time: an
+// reclassify classifies the runs that are not final and were not reported this time: an
 // event of theirs may have arrived late. It also classifies those that were found since
 // this instance's latest scan, which this instance did not find. unread is why Bitbucket
 // did not report them; empty if it did report.
-func (v *workspaceScan) again(ctx context.Context, repository string, reported map[string]bool, unread string) ([]identity.DeploymentFinding, error) {
+func (v *workspaceScan) reclassify(ctx context.Context, repository string, reported map[string]bool, unread string) ([]identity.DeploymentFinding, error) {
 	known, err := v.known(ctx, repository)
 	if err != nil {
 		return nil, err

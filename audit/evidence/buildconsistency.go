@@ -14,8 +14,8 @@ const (
 	// maxHourly is how many hours a period may have of which each has a proof; in a
 	// longer one each day has one.
 	maxHourly = 100 * 24
-	// maxGiven is how many of the checkpoints from outside get proofs of their own.
-	maxGiven = 1000
+	// maxExternal is how many of the checkpoints from outside get proofs of their own.
+	maxExternal = 1000
 )
 
 // expectConsistency makes the prover gather what the proofs consist of: for the last
@@ -38,7 +38,7 @@ func (b *builder) expectConsistency(ctx context.Context) error {
 		}
 	}
 	given = inRange(given, b.checkpoint.Size)
-	for len(given) > maxGiven { // the last of each two
+	for len(given) > maxExternal { // the last of each two
 		kept := given[:0]
 		for i, size := range given {
 			if i%2 == 1 || i == len(given)-1 {

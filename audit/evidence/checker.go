@@ -23,7 +23,7 @@ type checker struct {
 	m             *pack.Manifest
 	manifestFacts pack.Facts
 	at            audit.Checkpoint
-	taken         report.Population
+	counted       report.Population
 	path          report.Provenance
 	named         []audit.Registration
 	// proofs are those that hold between the pack's checkpoint and others, by their size.

@@ -12,7 +12,7 @@ func (c *checker) events() error {
 			return wrong("%s: line %d is out of order", pack.EventsFile, n)
 		}
 		last = p.Leaf
-		s, err := c.taken.Event(p.Leaf, p.Record, c.manifestFacts.Period)
+		s, err := c.counted.Event(p.Leaf, p.Record, c.manifestFacts.Period)
 		if err != nil {
 			return nil // counted when it was made
 		}

@@ -20,7 +20,7 @@ import (
 // population reads the population again, and makes of it what was made of it.
 func (c *checker) population() error {
 	sheet := newHashed()
-	c.taken = report.Population{
+	c.counted = report.Population{
 		Sections: report.NewSections(), Revisions: map[string]string{}, Sample: pack.Sample{Size: c.m.Parameters.Sample, Seed: c.m.Parameters.Seed},
 	}
 	if err := audit.NewCSV(sheet).Write(report.PopulationColumns...); err != nil {
@@ -34,7 +34,7 @@ func (c *checker) population() error {
 		if one.Err != nil {
 			return one.Err
 		}
-		c.taken.Add(one)
+		c.counted.Add(one)
 		d := one.Decided
 		if d == nil {
 			return nil
@@ -58,7 +58,7 @@ func (c *checker) population() error {
 	if err != nil {
 		return err
 	}
-	if n != c.m.Population || c.taken.Probes != c.m.Probes || c.m.Sound && (n != c.manifestFacts.Selected || c.taken.Digest.String() != c.manifestFacts.Digest) {
+	if n != c.m.Population || c.counted.Probes != c.m.Probes || c.m.Sound && (n != c.manifestFacts.Selected || c.counted.Digest.String() != c.manifestFacts.Digest) {
 		return wrong("%s: it has %d decisions, the manifest has %d and the log %d, or they are different ones", pack.PopulationFile, n, c.m.Population, c.manifestFacts.Selected)
 	}
 	if f, _ := c.m.File(pack.Spreadsheet); f.Digest != sheet.digest() {

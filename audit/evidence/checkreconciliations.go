@@ -34,7 +34,7 @@ func (c *checker) reconciliations() error {
 	if err := next(); err != nil {
 		return err
 	}
-	for _, r := range c.taken.Reconciled {
+	for _, r := range c.counted.Reconciled {
 		var rows []string
 		for more && leaf == r.Leaf {
 			rows = append(rows, row)
@@ -42,8 +42,8 @@ func (c *checker) reconciliations() error {
 				return err
 			}
 		}
-		c.taken.AddFindings(r, rows)
-		if !r.Unchanged && c.m.Sound && c.taken.ShowsKey(r.Writer, &c.manifestFacts) {
+		c.counted.AddFindings(r, rows)
+		if !r.Unchanged && c.m.Sound && c.counted.ShowsKey(r.Writer, &c.manifestFacts) {
 			return wrong("%s: %s", pack.ReconciliationsFile, r.Damage())
 		}
 	}

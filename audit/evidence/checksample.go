@@ -19,11 +19,11 @@ func (c *checker) sampleDetails() error {
 			listed++
 		}
 	}
-	if listed != 2*len(c.taken.Sample.Chosen) {
-		return wrong("%s: there are %d files for %d decisions", pack.SamplesFolder, listed, len(c.taken.Sample.Chosen))
+	if listed != 2*len(c.counted.Sample.Chosen) {
+		return wrong("%s: there are %d files for %d decisions", pack.SamplesFolder, listed, len(c.counted.Sample.Chosen))
 	}
-	for i := range c.taken.Sample.Chosen {
-		if err := c.sampleDetail(i, &c.taken.Sample.Chosen[i]); err != nil {
+	for i := range c.counted.Sample.Chosen {
+		if err := c.sampleDetail(i, &c.counted.Sample.Chosen[i]); err != nil {
 			return err
 		}
 		c.options.Progress("sample details checked", int64(i+1))

@@ -11,7 +11,7 @@ import (
 
 // tables makes the tables and the report again.
 func (c *checker) tables() error {
-	sections, err := c.taken.Sections.Render(&c.manifestFacts)
+	sections, err := c.counted.Sections.Render(&c.manifestFacts)
 	if err != nil {
 		return err
 	}
@@ -32,7 +32,7 @@ func (c *checker) tables() error {
 			return wrong("%s: it is not a table of this report", f.Path)
 		}
 	}
-	s := &c.taken.Sample
+	s := &c.counted.Sample
 	if !slices.Equal(s.IDs(), c.m.Sample) {
 		return wrong("%s: the sample is not the one that seed and population give", pack.ManifestName)
 	}

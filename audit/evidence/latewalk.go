@@ -40,8 +40,8 @@ func (l *lateWalk) checkpoint(s audit.Statement) {
 func (l *lateWalk) found(p pack.Period) pack.Late {
 	found := l.tracker.Report()
 	late := pack.Late{
-		Bound: int64(found.Bound / time.Minute), Count: found.Count, Explained: found.Explained, Most: int64(found.Most / time.Second),
-		Ahead: found.Ahead, MostAhead: int64(found.MostAhead / time.Second),
+		Bound: int64(found.Bound / time.Minute), Count: found.Count, Explained: found.Explained, Max: int64(found.Max / time.Second),
+		Ahead: found.Ahead, MaxAhead: int64(found.MaxAhead / time.Second),
 	}
 	end := p.To.Add(found.Bound)
 	for i, events := range [][]audit.LateEvents{found.Events, found.AheadOf} {

@@ -63,7 +63,7 @@ func (b *builder) decisions(ctx context.Context) error {
 	}
 	b.options.Progress("decisions of the period", p.Count)
 	b.agree(byColumns)
-	return errors.Join(lines.close(p.Count), sheet.close(p.Count-p.Bad))
+	return errors.Join(lines.close(p.Count), sheet.close(p.Count-p.Unreadable))
 }
 
 // batch prepares the decisions from one place in the order to before another.
@@ -85,7 +85,7 @@ func (b *builder) batch(first, last int) ([]report.Prepared, error) {
 // hides a decision from who asks for it by its time.
 func (b *builder) agree(byColumns int64) {
 	f, p := &b.facts, &b.population
-	f.Unreadable += p.Bad
+	f.Unreadable += p.Unreadable
 	if f.Selected != byColumns || f.Selected != p.Count || f.Digest != p.Digest.String() {
 		f.Result.Sound = false
 		f.Result.Findings = append(f.Result.Findings, fmt.Sprintf(

@@ -49,7 +49,7 @@ func newSpool(file *os.File) *spool {
 	}
 }
 
-func (s *spool) keep(leaf int64, record []byte) place {
+func (s *spool) append(leaf int64, record []byte) place {
 	p := place{leaf: leaf, offset: s.size, length: int32(len(record))}
 	if _, err := s.out.Write(record); err != nil && s.err == nil {
 		s.err = fmt.Errorf("keep the population: %w", err)
@@ -66,7 +66,7 @@ func (s *spool) decision(leaf int64, writer string, sequence int64, at time.Time
 		s.numbers[writer] = number
 		s.names = append(s.names, writer)
 	}
-	d := spooled{at: at.UnixMicro(), sequence: sequence, record: s.keep(leaf, record), end: place{leaf: -1}, writer: number, same: -1}
+	d := spooled{at: at.UnixMicro(), sequence: sequence, record: s.append(leaf, record), end: place{leaf: -1}, writer: number, same: -1}
 	if id := idOf(record); id != "" {
 		if end, ok := s.early[id]; ok {
 			d.end = end
@@ -90,11 +90,11 @@ func (s *spool) end(leaf int64, at, from time.Time, record []byte) {
 	i, ok := s.open[id]
 	if !ok {
 		if _, ok := s.early[id]; !ok && at.After(from.Add(-24*time.Hour)) {
-			s.early[id] = s.keep(leaf, record)
+			s.early[id] = s.append(leaf, record)
 		}
 		return
 	}
-	end := s.keep(leaf, record)
+	end := s.append(leaf, record)
 	for ; i >= 0; i = s.list[i].same {
 		s.list[i].end = end
 	}

@@ -117,10 +117,10 @@ func (b *builder) damage(r *audit.Report, d audit.Damage, detail string) {
 }
 
 // months are those of the period that retention has taken.
-func (b *builder) months(taken []audit.Retention) []string {
+func (b *builder) months(retentions []audit.Retention) []string {
 	months := report.Names{}
 	last := b.options.Period.To.Add(-time.Microsecond).Format("2006-01")
-	for _, one := range taken {
+	for _, one := range retentions {
 		if b.options.Period.From.Format("2006-01") <= one.Month && one.Month <= last {
 			months.Add(one.Month)
 		}

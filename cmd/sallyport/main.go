@@ -91,7 +91,7 @@ func suggestFlag(c *cobra.Command, err error) string {
 	}
 	var names []string
 	c.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
-	if near := cli.NearestWord(unknown.GetSpecifiedName(), names); near != "" {
+	if near := cli.Nearest(unknown.GetSpecifiedName(), names); near != "" {
 		return ": did you mean --" + near + "?"
 	}
 	return ""

@@ -319,8 +319,8 @@ func TestAdmittedLookupsAreShared(t *testing.T) {
 		}
 		began := time.Now()
 		h.refuses(other, identity.AdmittedUnavailable)
-		if took := time.Since(began); took != 2*time.Second || store.most.Load() != 5 {
-			t.Errorf("another repository's lookup took %v; %d were under way", took, store.most.Load())
+		if duration := time.Since(began); duration != 2*time.Second || store.most.Load() != 5 {
+			t.Errorf("another repository's lookup took %v; %d were under way", duration, store.most.Load())
 		}
 		all.Wait()
 	})

@@ -88,12 +88,12 @@ func (a *Authenticator) attachKeys(i *issuer) error {
 		http: a.http, issuer: i.url, config: &a.config, now: a.now,
 		budget: bitbucketapi.NewBucket(fetchBurst, fetchPer),
 		spawn:  a.spawned.Go,
-		report: func(took time.Duration, err error) {
+		report: func(duration time.Duration, err error) {
 			if err != nil {
 				a.log.Warn("bitbucket: fetch an issuer's keys", "workspace", slug, "issuer", i.url, "error", err)
 			}
 			if a.hooks.KeysFetched != nil {
-				a.hooks.KeysFetched(slug, took, err)
+				a.hooks.KeysFetched(slug, duration, err)
 			}
 		},
 		skipped: func(list []string) {
@@ -119,9 +119,9 @@ func (a *Authenticator) attachNames(i *issuer, store NameStore) {
 		return
 	}
 	slug := i.workspace.Slug
-	report := func(what string, took time.Duration, err error) {
+	report := func(what string, duration time.Duration, err error) {
 		if a.hooks.NamesFetched != nil {
-			a.hooks.NamesFetched(slug, what, took, err)
+			a.hooks.NamesFetched(slug, what, duration, err)
 		}
 	}
 	i.names = &names{
@@ -130,6 +130,6 @@ func (a *Authenticator) attachNames(i *issuer, store NameStore) {
 		moved: a.hooks.NameReassigned, store: store, spawn: a.spawned.Go,
 		wake:  make(chan struct{}, 1),
 		known: map[nameKey]*nameEntry{}, owners: map[string]nameKey{},
-		flights: map[nameKey]*flight{}, stale: map[nameKey]bool{}, asked: map[string]*bitbucketapi.Bucket{}, waiting: fair.New(nameWaits),
+		flights: map[nameKey]*flight{}, stale: map[nameKey]bool{}, budgets: map[string]*bitbucketapi.Bucket{}, waiting: fair.New(nameWaits),
 	}
 }

@@ -35,13 +35,13 @@ const (
 	checkCount
 )
 
-var checkWords = [checkCount]string{
+var checkLabels = [checkCount]string{
 	"size", "form", "base64", "json", "duplicates", "case", "algorithm", "key_id", "type", "header", "issuer",
 	"claims", "times", "text", "expiry", "key", "signature", "library", "issued_at", "not_before", "lifetime",
 	"audience", "workspace", "subject", "revoked", "names",
 }
 
-func (c check) String() string { return checkWords[c] }
+func (c check) String() string { return checkLabels[c] }
 
 // checkSet is a set of checks that are left out. An authenticator's own is empty
 // but in tests, which show with it that each check is needed. [Inspector.Inspect]

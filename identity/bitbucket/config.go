@@ -72,10 +72,10 @@ type Hooks struct {
 	// Refused: a token was not accepted. The check is one word for what refused it.
 	Refused func(workspace string, problem identity.Problem, check string)
 	// KeysFetched: a fetch of an issuer's keys has ended.
-	KeysFetched func(workspace string, took time.Duration, err error)
+	KeysFetched func(workspace string, duration time.Duration, err error)
 	// NamesFetched: a request to the REST API has ended; what is workspace,
 	// repository, deployment, repositories or deployments.
-	NamesFetched func(workspace, what string, took time.Duration, err error)
+	NamesFetched func(workspace, what string, duration time.Duration, err error)
 	// NameReassigned: a name that belonged to one UUID now belongs to another, as when
 	// a repository is deleted and made again, or renamed and its name taken over.
 	NameReassigned func(workspace, name, fromUUID, toUUID string)

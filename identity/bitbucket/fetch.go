@@ -20,8 +20,8 @@ func (s *keySet) fetch(ctx context.Context, f *flight) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.FetchTimeout)
 	defer cancel()
 	begun := s.now()
-	st, err := s.ask(ctx)
-	took := s.now().Sub(begun)
+	st, err := s.request(ctx)
+	duration := s.now().Sub(begun)
 
 	s.mu.Lock()
 	f.err, s.failure, s.inflight = err, err, nil
@@ -41,7 +41,7 @@ func (s *keySet) fetch(ctx context.Context, f *flight) {
 	if err == nil {
 		s.reported = st.skipped
 	}
-	s.report(took, err)
+	s.report(duration, err)
 	close(f.done)
 
 	if err == nil && s.file != nil { // no caller waits for the disk
@@ -49,8 +49,8 @@ func (s *keySet) fetch(ctx context.Context, f *flight) {
 	}
 }
 
-// ask makes the requests. It is called by one goroutine at a time.
-func (s *keySet) ask(ctx context.Context) (*keyState, error) {
+// request fetches the discovery document and the keys. It is called by one goroutine at a time.
+func (s *keySet) request(ctx context.Context) (*keyState, error) {
 	now := s.now()
 	if s.discover.uri == "" || now.Sub(s.discover.at) > discoveryFor {
 		body, err := s.http.Get(ctx, s.issuer+"/.well-known/openid-configuration", "")

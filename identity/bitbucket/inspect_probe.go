@@ -162,7 +162,7 @@ func (p *probe) judge(ctx context.Context, n *Inspector, online bool) {
 	p.expiry(c)
 	p.signature(ctx, n, i, t, online)
 	p.times(c)
-	p.whose(i, c)
+	p.inspectIdentity(i, c)
 	p.notes = append(p.notes, "Whether an operator has revoked it is known to running instances only: see `sallyport token revocations`.")
 }
 
@@ -269,9 +269,9 @@ func (p *probe) times(c *claims) {
 	p.through(stageTimes, func(skip checkSet) *identity.Error { return p.a.judgeTimes(c, p.now, skip) })
 }
 
-// whose judges for whom and of whom the token is. Where its issuer is unknown
+// inspectIdentity checks the audience and the subject of the token. Where its issuer is unknown
 // it is compared with the one workspace that it can be about.
-func (p *probe) whose(i *issuer, c *claims) {
+func (p *probe) inspectIdentity(i *issuer, c *claims) {
 	if c == nil || p.failed[checkClaims] {
 		p.notReached("its claims cannot be read", stageIdentity)
 		return

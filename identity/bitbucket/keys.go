@@ -26,14 +26,14 @@ const (
 )
 
 // keySet holds the keys of one issuer. Reading is lock-free; a key that is not
-// held is asked for at most as often as the bounds above allow, by one caller
+// held is fetched at most as often as the bounds above allow, by one caller
 // for all that wait. It is safe for concurrent use.
 type keySet struct {
 	http     *bitbucketapi.HTTP
 	issuer   string
 	config   *Config
 	now      func() time.Time
-	report   func(took time.Duration, err error)
+	report   func(duration time.Duration, err error)
 	skipped  func([]string) // reports keys that cannot be used
 	reported []string       // the latest; touched by the one fetch that is under way
 	spawn    func(func())   // runs a function that ends by itself, and is waited for at the end

@@ -63,8 +63,8 @@ func TestFloodOfForgedTokens(t *testing.T) {
 		for problem := identity.Problem("?"); problem != ""; problem, _ = outcome(h.auth, fresh) {
 			flood(1, 3, "third"+strconv.FormatInt(time.Now().Unix(), 10)+"-")
 		}
-		if took := time.Since(begun); took > 62*time.Second {
-			t.Errorf("a rotation under a flood took %v", took)
+		if duration := time.Since(begun); duration > 62*time.Second {
+			t.Errorf("a rotation under a flood took %v", duration)
 		}
 	})
 }
@@ -216,8 +216,8 @@ func TestOneFetchForAll(t *testing.T) {
 		defer h2.server.Inject(bitbuckettest.OIDC, bitbuckettest.Hanging()).Clear()
 		begun := time.Now()
 		h2.refuses(h2.token(h2.step), identity.KeysUnavailable)
-		if took := time.Since(begun); took > 3*time.Second {
-			t.Errorf("waited %v", took)
+		if duration := time.Since(begun); duration > 3*time.Second {
+			t.Errorf("waited %v", duration)
 		}
 	})
 }

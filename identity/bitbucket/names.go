@@ -17,7 +17,7 @@ import (
 
 const (
 	maxKnownNames = 200_000 // of one workspace
-	maxAsked      = 4096    // repositories whose share of the budget is counted
+	maxBudgets    = 4096    // repositories whose share of the budget is counted
 )
 
 // nameKey identifies what has a name; the deployment is empty for a repository.
@@ -52,7 +52,7 @@ type names struct {
 	owners  map[string]nameKey // the UUID that has a name, by nameID
 	flights map[nameKey]*flight
 	waiting *fair.Limiter
-	asked   map[string]*bitbucketapi.Bucket // what each repository has left of its share of the budget
+	budgets map[string]*bitbucketapi.Bucket // what each repository has left of its share of the budget
 	stale   map[nameKey]bool                // to be looked up in the background
 }
 
@@ -73,7 +73,7 @@ func (n *names) present(ctx context.Context, base *identity.Principal) (*present
 	}
 	var flights []*flight
 	for _, k := range keys {
-		f, err := n.want(ctx, k)
+		f, err := n.flightFor(ctx, k)
 		if err != nil {
 			return nil, err
 		}
@@ -144,9 +144,9 @@ func (n *names) serves(e *nameEntry, now time.Time) bool {
 	return e != nil && !e.name.FetchedAt.IsZero() && now.Sub(e.name.FetchedAt) < n.config.NameMaxAge
 }
 
-// want sees to one name. It returns a flight to wait for when the name is not
-// known, nothing when it is, and an error when it cannot be had now.
-func (n *names) want(ctx context.Context, k nameKey) (*flight, error) {
+// flightFor requests a name that is not known. It returns the flight to wait for, nil if
+// the name is known, and an error if the name cannot be requested now.
+func (n *names) flightFor(ctx context.Context, k nameKey) (*flight, error) {
 	now := n.now()
 	n.mu.RLock()
 	e := n.known[k]
@@ -233,7 +233,7 @@ func (n *names) retry(ctx context.Context, k nameKey) error {
 func (n *names) request(ctx context.Context, k nameKey, background bool) error {
 	var name identity.KnownName
 	var err error
-	if !background && !n.mayAsk(k.repository) {
+	if !background && !n.takeFromBudget(k.repository) {
 		return fmt.Errorf("%w: this repository has used its share of the budget of requests", bitbucketapi.ErrBusy)
 	}
 	if k.deployment == "" {
@@ -249,20 +249,20 @@ func (n *names) request(ctx context.Context, k nameKey, background bool) error {
 	return nil
 }
 
-// mayAsk takes one request from a repository's share of the budget, which is half
+// takeFromBudget removes one request from a repository's share of the budget, which is half
 // of it: a repository with many deployments leaves the rest to the others.
-func (n *names) mayAsk(repository string) bool {
+func (n *names) takeFromBudget(repository string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	now := n.now()
-	b := n.asked[repository]
+	b := n.budgets[repository]
 	if b == nil {
-		if len(n.asked) >= maxAsked {
-			n.asked = make(map[string]*bitbucketapi.Bucket) // the budget of all still holds
+		if len(n.budgets) >= maxBudgets {
+			n.budgets = make(map[string]*bitbucketapi.Bucket) // the budget of all still holds
 		}
 		fresh := n.api.RepositoryShare()
 		b = &fresh
-		n.asked[repository] = b
+		n.budgets[repository] = b
 	}
 	return b.Take(now, 1)
 }
@@ -278,7 +278,7 @@ func (n *names) fail(k nameKey, err error) {
 	e := n.known[k]
 	if e == nil {
 		e = &nameEntry{}
-		n.keep(k, e)
+		n.addEntry(k, e)
 	}
 	e.err = err
 	e.retry = n.now().Add(min(bitbucketapi.MaxBackoff, bitbucketapi.MinBackoff<<min(e.failures, 6)))
@@ -315,7 +315,7 @@ func (n *names) put(name identity.KnownName) {
 	if taken {
 		delete(n.known, previous)
 	}
-	n.keep(k, &nameEntry{name: name})
+	n.addEntry(k, &nameEntry{name: name})
 	n.owners[nameID(name)] = k
 	delete(n.stale, k)
 	if taken || old == nil || !sameName(old.name, name) {
@@ -336,7 +336,7 @@ func (n *names) put(name identity.KnownName) {
 }
 
 // keep stores an entry within the bound. The caller holds mu.
-func (n *names) keep(k nameKey, e *nameEntry) {
+func (n *names) addEntry(k nameKey, e *nameEntry) {
 	if _, have := n.known[k]; !have && len(n.known) >= maxKnownNames {
 		for victim, v := range n.known { // any one will do: it can be fetched again
 			delete(n.known, victim)

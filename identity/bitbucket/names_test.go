@@ -108,8 +108,8 @@ func TestNamesUnavailable(t *testing.T) {
 				token := h.token(h.step)
 				begun := time.Now()
 				e := h.refuses(token, identity.NamesUnavailable)
-				if took := time.Since(begun); took > test.most {
-					t.Errorf("waited %v", took)
+				if duration := time.Since(begun); duration > test.most {
+					t.Errorf("waited %v", duration)
 				}
 				if p := e.Principal; p == nil || p.Repository.UUID != h.payments.UUID || p.Repository.FullName != "" || p.Deployment.Name != "" {
 					t.Errorf("the error's principal is %+v", p)
@@ -139,8 +139,8 @@ func TestHiccupIsNotSeen(t *testing.T) {
 		h.server.Inject(bitbuckettest.REST, f)
 		begun := time.Now()
 		h.accepts(h.token(h.step))
-		if took := time.Since(begun); took > 3*time.Second {
-			t.Errorf("waited %v", took)
+		if duration := time.Since(begun); duration > 3*time.Second {
+			t.Errorf("waited %v", duration)
 		}
 	})
 }
@@ -360,16 +360,16 @@ func nameBesideDeployments(t *testing.T, shared bool) (found error) {
 		many := h.acme.AddRepository("many", "PAY")
 		for i := range 60 {
 			if !shared {
-				names.asked = map[string]*bitbucketapi.Bucket{}
+				names.budgets = map[string]*bitbucketapi.Bucket{}
 			}
 			_, _ = h.ask(h.token(many.Run("main").Step(many.AddEnvironment(fmt.Sprint("Stage ", i), bitbuckettest.Test))))
 		}
 		_, found = h.ask(h.token(h.plain))
-		for range 2 * maxAsked {
-			names.mayAsk(fmt.Sprint(len(names.asked), "-", names.version.Add(1)))
+		for range 2 * maxBudgets {
+			names.takeFromBudget(fmt.Sprint(len(names.budgets), "-", names.version.Add(1)))
 		}
-		if len(names.asked) > maxAsked || len(names.flights) != 0 || names.waiting.Held() != 0 {
-			t.Errorf("%d shares, %d lookups, %d callers are remembered", len(names.asked), len(names.flights), names.waiting.Held())
+		if len(names.budgets) > maxBudgets || len(names.flights) != 0 || names.waiting.Held() != 0 {
+			t.Errorf("%d shares, %d lookups, %d callers are remembered", len(names.budgets), len(names.flights), names.waiting.Held())
 		}
 	})
 	return found

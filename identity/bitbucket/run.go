@@ -146,8 +146,8 @@ type Status struct {
 	Names      bool  // the workspace has an API
 	KnownNames int   // repositories and deployments whose names are known
 	NamesError error // of the latest request
-	// NamesAnswered is when the API last answered as it should; zero: never.
-	NamesAnswered time.Time
+	// NamesSucceeded is when the API last returned a name; zero: never.
+	NamesSucceeded time.Time
 }
 
 // Status returns the state of every workspace, in the order of the configuration.
@@ -168,7 +168,7 @@ func (a *Authenticator) Status() []Status {
 			s.KnownNames = len(n.owners)
 			n.mu.RUnlock()
 			st := n.api.State()
-			s.NamesError, s.NamesAnswered = st.Err, st.Succeeded
+			s.NamesError, s.NamesSucceeded = st.Err, st.Succeeded
 		}
 		all = append(all, s)
 	}

@@ -42,20 +42,20 @@ func (a *Authenticator) verify(ctx context.Context, raw string, d digest, now ti
 		kind: identity.CredentialOIDC, ends: c.expires.Add(a.config.Leeway), expires: c.expires}
 	ended := !now.Before(v.ends) && !a.skip.has(checkExpiry)
 	if ended && !a.mayHaveBeenAdmitted(c, now) {
-		return nil, i, a.ofWhom(ctx, v, t, expired(c))
+		return nil, i, a.withPrincipal(ctx, v, t, expired(c))
 	}
 	if v.key, refused = a.provenBy(ctx, i, t); refused != nil {
 		return nil, i, refused
 	}
 	if refused := a.judgeTimes(c, now, a.skip); refused != nil {
-		return nil, i, a.ofWhom(ctx, v, t, refused)
+		return nil, i, a.withPrincipal(ctx, v, t, refused)
 	}
 	if refused := judgeIdentity(&i.workspace, c, a.skip); refused != nil {
-		return nil, i, a.ofWhom(ctx, v, t, refused)
+		return nil, i, a.withPrincipal(ctx, v, t, refused)
 	}
 	if ended {
 		if v.ends, refused = a.admittedUntil(ctx, v, now); refused != nil {
-			return nil, i, a.ofWhom(ctx, v, t, refused)
+			return nil, i, a.withPrincipal(ctx, v, t, refused)
 		}
 		v.kind, v.expires = identity.CredentialAdmitted, v.ends
 	}
@@ -63,11 +63,11 @@ func (a *Authenticator) verify(ctx context.Context, raw string, d digest, now ti
 	return v, i, nil
 }
 
-// ofWhom adds the principal to a refusal, for the record, if it is proven: a key of the
+// withPrincipal adds the principal to a refusal, for the record, if it is proven: a key of the
 // issuer signed the token, and its workspace and subject are valid. Whatever else is
 // wrong with the token, the issuer states that it is this step's. A key that is not held
 // is not fetched: a refused token costs the issuer nothing.
-func (a *Authenticator) ofWhom(ctx context.Context, v *verified, t *token, refused *identity.Error) *identity.Error {
+func (a *Authenticator) withPrincipal(ctx context.Context, v *verified, t *token, refused *identity.Error) *identity.Error {
 	if v.claims.workspace != v.issuer.workspace.UUID || !subjectAgrees(v.claims) {
 		return refused
 	}

@@ -20,7 +20,7 @@ import (
 const (
 	maxAdmissionsWaiting = 10_000
 	maxAdmitted          = 1_000_000 // rows; a step has one token
-	lookUpTimeout        = 2 * time.Second
+	lookupTimeout        = 2 * time.Second
 	sweepEvery           = time.Minute
 	sweepAtOnce          = 5_000
 )
@@ -97,7 +97,7 @@ func (s *Store) Admitted(ctx context.Context, digest [sha256.Size]byte, stepUUID
 	if s.config.AdmittedMaxAge <= 0 || !uuid.IsCanonical(stepUUID) {
 		return nil, false, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, lookUpTimeout)
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	var raw []byte
 	var ends time.Time

@@ -225,14 +225,14 @@ func TestRecentIsBounded(t *testing.T) {
 	var r recent
 	first := sha256.Sum256([]byte("first"))
 	r.put(first)
-	for i := range 10 * recentMost {
+	for i := range 10 * maxRecent {
 		var d digest
 		d[0], d[1], d[2] = byte(i), byte(i>>8), byte(i>>16)
 		r.put(d)
 		if !r.has(first) {
 			t.Fatalf("what is in use was forgotten after %d", i)
 		}
-		if n := len(r.young) + len(r.old); n > 2*recentMost {
+		if n := len(r.young) + len(r.old); n > 2*maxRecent {
 			t.Fatalf("%d are remembered", n)
 		}
 	}

@@ -69,7 +69,7 @@ func (b *backlog[K, V]) add(k K, v V, merge func(waiting *V) bool) bool {
 	return true
 }
 
-func (b *backlog[K, V]) take() []V {
+func (b *backlog[K, V]) dequeue() []V {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	taken := b.waiting
@@ -86,7 +86,7 @@ func (b *backlog[K, V]) run(ctx context.Context) {
 		case <-ctx.Done():
 		case <-b.wake:
 			if pause.For(ctx, b.gather) {
-				left = b.persist(ctx, b.take())
+				left = b.persist(ctx, b.dequeue())
 			}
 		}
 	}
@@ -118,7 +118,7 @@ func (b *backlog[K, V]) persist(ctx context.Context, items []V) []V {
 func (b *backlog[K, V]) finish(ctx context.Context, left []V) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
-	for items := append(left, b.take()...); len(items) > 0; {
+	for items := append(left, b.dequeue()...); len(items) > 0; {
 		n := min(len(items), b.chunk)
 		err := b.writeChunk(ctx, items[:n])
 		b.settle(n, err, false)

@@ -365,7 +365,7 @@ func TestNamesAreBounded(t *testing.T) {
 	if !b.add(1, 1, func(*int) bool { return true }) {
 		t.Error("what merges needs no room")
 	}
-	b.take()
+	b.dequeue()
 	if b.add(9, 9, never) {
 		t.Error("what is being written takes room")
 	}

@@ -85,12 +85,12 @@ func ofKind(batch []observed, kind string, now time.Time) []observed {
 	return some
 }
 
-func writeKind(ctx context.Context, tx pgx.Tx, kind string, answers []observed) ([]identity.Reassignment, error) {
-	if len(answers) == 0 {
+func writeKind(ctx context.Context, tx pgx.Tx, kind string, fetched []observed) ([]identity.Reassignment, error) {
+	if len(fetched) == 0 {
 		return nil, nil
 	}
 	table := nameTables[kind]
-	news, err := table.news(ctx, tx, answers)
+	news, err := table.news(ctx, tx, fetched)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +104,7 @@ func writeKind(ctx context.Context, tx pgx.Tx, kind string, answers []observed) 
 	if err := tx.SendBatch(ctx, steps).Close(); err != nil {
 		return nil, err
 	}
-	return table.reassignments(ctx, tx, kind, answers)
+	return table.reassignments(ctx, tx, kind, fetched)
 }
 
 func (o observed) args() []any {
@@ -117,13 +117,13 @@ func (o observed) args() []any {
 
 // news returns the responses that change something, which are few, and all responses of
 // a key that has several, in order.
-func (t *nameTable) news(ctx context.Context, tx pgx.Tx, answers []observed) ([]observed, error) {
+func (t *nameTable) news(ctx context.Context, tx pgx.Tx, fetched []observed) ([]observed, error) {
 	times := map[nameKey]int{}
-	for _, o := range answers {
+	for _, o := range fetched {
 		times[o.key()]++
 	}
 	var single, news []observed
-	for _, o := range answers {
+	for _, o := range fetched {
 		if times[o.key()] > 1 {
 			news = append(news, o)
 		} else {
@@ -152,17 +152,17 @@ func (t *nameTable) news(ctx context.Context, tx pgx.Tx, answers []observed) ([]
 }
 
 // columnsOf turns rows into columns.
-func columnsOf(t *nameTable, answers []observed) []any {
+func columnsOf(t *nameTable, fetched []observed) []any {
 	args := make([]any, 0, len(t.columns)+1)
 	for i := range t.columns {
-		values := make([]string, len(answers))
-		for j, o := range answers {
+		values := make([]string, len(fetched))
+		for j, o := range fetched {
 			values[j] = o.values[i]
 		}
 		args = append(args, values)
 	}
-	fetchedAt := make([]time.Time, len(answers))
-	for j, o := range answers {
+	fetchedAt := make([]time.Time, len(fetched))
+	for j, o := range fetched {
 		fetchedAt[j] = o.fetchedAt
 	}
 	return append(args, fetchedAt)
@@ -171,9 +171,9 @@ func columnsOf(t *nameTable, answers []observed) []any {
 // reassignments asks for the names that passed to another UUID by these answers. It
 // finds the same when they are written again, as after a commit whose answer was
 // lost.
-func (t *nameTable) reassignments(ctx context.Context, tx pgx.Tx, kind string, answers []observed) ([]identity.Reassignment, error) {
-	uuids, fetchedAt := make([]string, len(answers)), make([]time.Time, len(answers))
-	for i, o := range answers {
+func (t *nameTable) reassignments(ctx context.Context, tx pgx.Tx, kind string, fetched []observed) ([]identity.Reassignment, error) {
+	uuids, fetchedAt := make([]string, len(fetched)), make([]time.Time, len(fetched))
+	for i, o := range fetched {
 		uuids[i], fetchedAt[i] = o.values[0], o.fetchedAt
 	}
 	rows, err := tx.Query(ctx, t.moved, uuids, fetchedAt)

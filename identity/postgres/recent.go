@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-const recentMost = 32_768 // of one generation
+const maxRecent = 32_768 // of one generation
 
 type digest = [sha256.Size]byte
 
@@ -32,7 +32,7 @@ func (r *recent) has(d digest) bool {
 func (r *recent) put(d digest) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.young == nil || len(r.young) >= recentMost {
+	if r.young == nil || len(r.young) >= maxRecent {
 		r.old, r.young = r.young, make(map[digest]struct{})
 	}
 	r.young[d] = struct{}{}

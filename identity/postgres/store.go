@@ -64,7 +64,7 @@ type Store struct {
 	reads   atomic.Int64 // reads of the revocations that Watch has started
 	ownMu   sync.Mutex   // held while revoked is replaced
 	own     []ownRevocation
-	outage  atomic.Pointer[watchOutage] // nil: the set is up to date
+	outage  atomic.Pointer[readOutage] // nil: the set is up to date
 }
 
 // explain adds a hint for the operator to an error of the database.

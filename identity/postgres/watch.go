@@ -53,7 +53,7 @@ func (s *Store) Watch(ctx context.Context, notify func([]identity.Revocation)) e
 
 // outageBegan records an outage and logs its start once.
 func (s *Store) outageBegan(ctx context.Context, err error) {
-	o := &watchOutage{since: time.Now(), err: err}
+	o := &readOutage{since: time.Now(), err: err}
 	if old := s.outage.Load(); old != nil {
 		o.since = old.since
 	} else {

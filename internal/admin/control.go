@@ -58,7 +58,7 @@ func NewControl(ops Operations, log *slog.Logger) *Control {
 		return ops.Policy.Reload(ctx, by)
 	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, http.StatusNotFound, failure{Error: fmt.Sprintf("this instance does not know %s %s: is it of another version?", r.Method, r.URL.Path)})
+		writeJSON(w, http.StatusNotFound, failure{Error: fmt.Sprintf("this instance does not know %s %s: is it of another version?", r.Method, r.URL.Path)})
 	})
 	c.http = &http.Server{
 		Handler:           permitted(mux),
@@ -165,9 +165,9 @@ func permitted(next http.Handler) http.Handler {
 		p, known := r.Context().Value(peerKey{}).(peer)
 		switch {
 		case !known || p.err != nil:
-			answer(w, http.StatusForbidden, failure{Error: fmt.Sprintf("who is asking cannot be found out: %v", p.err)})
+			writeJSON(w, http.StatusForbidden, failure{Error: fmt.Sprintf("who is asking cannot be found out: %v", p.err)})
 		case !mayControl(p.operator.UID, own):
-			answer(w, http.StatusForbidden, failure{Error: fmt.Sprintf("%s may not control this instance: root and uid %d may", p.operator, own)})
+			writeJSON(w, http.StatusForbidden, failure{Error: fmt.Sprintf("%s may not control this instance: root and uid %d may", p.operator, own)})
 		default:
 			next.ServeHTTP(w, r)
 		}
@@ -179,7 +179,7 @@ func mayControl(uid, own uint32) bool { return uid == 0 || uid == own }
 func (c *Control) read(mux *http.ServeMux, path string, do func(context.Context) (any, error)) {
 	mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
 		out, err := do(r.Context())
-		c.answer(w, r, out, err)
+		c.respond(w, r, out, err)
 	})
 }
 
@@ -188,14 +188,14 @@ func act[In, Out any](c *Control, mux *http.ServeMux, path string, do func(conte
 	mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
 		var in In
 		if err := decode(r, w, &in); err != nil {
-			answer(w, http.StatusBadRequest, failure{Error: err.Error()})
+			writeJSON(w, http.StatusBadRequest, failure{Error: err.Error()})
 			return
 		}
 		by := r.Context().Value(peerKey{}).(peer).operator
 		c.log.InfoContext(r.Context(), "control", "verb", path, "operator", by.String(), "pid", by.PID)
 		// An operator who hangs up does not leave a thing half done.
 		out, err := do(context.WithoutCancel(r.Context()), by, in)
-		c.answer(w, r, out, err)
+		c.respond(w, r, out, err)
 	})
 }
 
@@ -212,9 +212,9 @@ func decode(r *http.Request, w http.ResponseWriter, into any) error {
 	return nil
 }
 
-func (c *Control) answer(w http.ResponseWriter, r *http.Request, out any, err error) {
+func (c *Control) respond(w http.ResponseWriter, r *http.Request, out any, err error) {
 	if err == nil {
-		answer(w, http.StatusOK, out)
+		writeJSON(w, http.StatusOK, out)
 		return
 	}
 	status := http.StatusInternalServerError
@@ -223,10 +223,10 @@ func (c *Control) answer(w http.ResponseWriter, r *http.Request, out any, err er
 	} else {
 		c.log.ErrorContext(r.Context(), "control", "verb", r.URL.Path, "error", err)
 	}
-	answer(w, status, failure{Error: err.Error()})
+	writeJSON(w, status, failure{Error: err.Error()})
 }
 
-func answer(w http.ResponseWriter, status int, body any) {
+func writeJSON(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(body)

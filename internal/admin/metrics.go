@@ -152,9 +152,9 @@ func (m *Metrics) Unrecorded(reason policy.Reason) {
 }
 
 // Stage observes what a stage took.
-func (m *Metrics) Stage(stage string, took time.Duration) {
+func (m *Metrics) Stage(stage string, duration time.Duration) {
 	if s, known := m.stages[stage]; known {
-		s.Observe(took.Seconds())
+		s.Observe(duration.Seconds())
 	}
 }
 

@@ -89,8 +89,8 @@ const Lookback = 30 * 24 * time.Hour
 const (
 	minRetry = 30 * time.Second
 	maxRetry = time.Hour
-	// maxBrought bounds the commits of one activation that are asked about.
-	maxBrought = 20
+	// maxCommits bounds the commits of one activation whose approvals are read.
+	maxCommits = 20
 )
 
 // Status is what an operator sees.

@@ -222,7 +222,7 @@ func TestEachCheckIsNeeded(t *testing.T) {
 // TestTooManyCommits: what cannot be asked about is not called approved.
 func TestTooManyCommits(t *testing.T) {
 	config := Config{API: &api{}}
-	for _, a := range []Activation{{Commit: tip, Commits: slices.Repeat([]string{tip}, maxBrought+1)}, {Commit: tip, Commits: []string{tip}, More: true}} {
+	for _, a := range []Activation{{Commit: tip, Commits: slices.Repeat([]string{tip}, maxCommits+1)}, {Commit: tip, Commits: []string{tip}, More: true}} {
 		if f, err := config.evaluate(t.Context(), a); err != nil || f.outcome != Unknown {
 			t.Errorf("%+v, %v", f, err)
 		}

@@ -40,8 +40,8 @@ type evaluation struct {
 // evaluate queries every commit of an activation, and returns the worst outcome: one
 // commit without an approval is enough. An error is not an outcome.
 func (c *Config) evaluate(ctx context.Context, a Activation) (*finding, error) {
-	if a.More || len(a.Commits) > maxBrought {
-		return &finding{outcome: Unknown, cause: fmt.Sprintf("it brought more than %d commits, which are too many to ask about", maxBrought)}, nil
+	if a.More || len(a.Commits) > maxCommits {
+		return &finding{outcome: Unknown, cause: fmt.Sprintf("it brought more than %d commits, which are too many to ask about", maxCommits)}, nil
 	}
 	e := evaluation{api: c.API, branch: c.Branch, pulls: map[int64]*finding{}, merged: map[int64]bool{}, needs: c.needs}
 	whole, err := e.commit(ctx, a.Commit)

@@ -124,7 +124,7 @@ func (w *Watcher) round(ctx context.Context) (next time.Time, err error) {
 		}
 		done := false
 		if !t.next.After(now) {
-			done, t.latest = w.ask(ctx, a)
+			done, t.latest = w.check(ctx, a)
 			if ctx.Err() != nil {
 				return next, ctx.Err()
 			}
@@ -150,7 +150,7 @@ func (w *Watcher) round(ctx context.Context) (next time.Time, err error) {
 }
 
 // ask asks about one activation, and records what is found where that is final.
-func (w *Watcher) ask(ctx context.Context, a Activation) (done bool, err error) {
+func (w *Watcher) check(ctx context.Context, a Activation) (done bool, err error) {
 	c := &w.config
 	bounded, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()

@@ -53,7 +53,7 @@ var registries = map[string]string{
 	"identity/bitbucket.names.owners":              "those of known",
 	"identity/bitbucket.names.flights":             "repositories and deployments that signed tokens name; an entry goes with its lookup: identity/bitbucket.TestNameShares",
 	"identity/bitbucket.names.stale":               "those of known",
-	"identity/bitbucket.names.asked":               "4,096 repositories: identity/bitbucket.TestNameShares",
+	"identity/bitbucket.names.budgets":             "4,096 repositories: identity/bitbucket.TestNameShares",
 	"identity/bitbucket.keySet.unknown":            "1,024 key ids of 256 bytes, for half a minute",
 	"identity/bitbucket.keyState.keys":             "the keys that the issuer publishes, of a document of at most 1 MiB",
 	"identity/bitbucket.shard.young":               "identity.cache, 10,000 verified tokens in two generations",

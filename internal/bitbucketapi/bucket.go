@@ -18,12 +18,12 @@ func NewBucket(size float64, interval time.Duration) Bucket {
 
 // Take removes one token if that leaves at least keep-1 tokens. It reports whether it
 // removed one.
-func (b *Bucket) Take(now time.Time, keep float64) bool {
+func (b *Bucket) Take(now time.Time, reserve float64) bool {
 	if !b.at.IsZero() && now.After(b.at) {
 		b.have = min(b.size, b.have+float64(now.Sub(b.at))/float64(b.interval))
 	}
 	b.at = now
-	if b.have < keep {
+	if b.have < reserve {
 		return false
 	}
 	b.have--

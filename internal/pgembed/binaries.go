@@ -159,17 +159,17 @@ func inspect(ctx context.Context, directory string, as account) (Binaries, error
 		}
 	}
 	found := Binaries{Directory: directory}
-	said, err := found.ask(ctx, as, "postgres", "--version")
+	output, err := found.run(ctx, as, "postgres", "--version")
 	if err != nil {
 		return Binaries{}, err
 	}
-	if found.Version, found.Major, err = parseVersion(said); err != nil {
+	if found.Version, found.Major, err = parseVersion(output); err != nil {
 		return Binaries{}, fmt.Errorf("%s: %w", filepath.Join(directory, "postgres"), err)
 	}
 	if found.Major < oldestMajor {
 		return Binaries{}, fmt.Errorf("%s is PostgreSQL %s; %d is the oldest that works", directory, found.Version, oldestMajor)
 	}
-	shown, err := found.ask(ctx, as, "initdb", "--show", "--pgdata", "/")
+	shown, err := found.run(ctx, as, "initdb", "--show", "--pgdata", "/")
 	if err != nil {
 		return Binaries{}, err
 	}
@@ -184,17 +184,17 @@ func inspect(ctx context.Context, directory string, as account) (Binaries, error
 }
 
 // ask runs a program that only prints something.
-func (b Binaries) ask(ctx context.Context, as account, program string, arguments ...string) (string, error) {
+func (b Binaries) run(ctx context.Context, as account, program string, arguments ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	command := exec.CommandContext(ctx, filepath.Join(b.Directory, program), arguments...)
 	command.Dir, command.Env = "/", b.environment()
 	command.SysProcAttr = as.attributes()
-	said, err := command.CombinedOutput()
+	output, err := command.CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("%s as user %q: %w: %s", command.Path, as.name, err, strings.TrimSpace(string(said)))
+		return "", fmt.Errorf("%s as user %q: %w: %s", command.Path, as.name, err, strings.TrimSpace(string(output)))
 	}
-	return string(said), nil
+	return string(output), nil
 }
 
 // environment is all that the programs get of one: no PG* variable of the
@@ -211,8 +211,8 @@ func (b Binaries) environment() []string {
 
 // parseVersion reads what `postgres --version` prints:
 // "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)".
-func parseVersion(said string) (version string, major int, err error) {
-	_, rest, ok := strings.Cut(said, "(PostgreSQL) ")
+func parseVersion(output string) (version string, major int, err error) {
+	_, rest, ok := strings.Cut(output, "(PostgreSQL) ")
 	if fields := strings.Fields(rest); ok && len(fields) > 0 {
 		version = fields[0]
 		digits := version
@@ -223,7 +223,7 @@ func parseVersion(said string) (version string, major int, err error) {
 			return version, major, nil
 		}
 	}
-	return "", 0, fmt.Errorf("cannot read a PostgreSQL version from %q", strings.TrimSpace(said))
+	return "", 0, fmt.Errorf("cannot read a PostgreSQL version from %q", strings.TrimSpace(output))
 }
 
 // Psql returns the path of psql: beside the server's programs, else in $PATH,

@@ -65,7 +65,7 @@ func TestNotFoundSaysWhatToDo(t *testing.T) {
 }
 
 func TestParseVersion(t *testing.T) {
-	for said, want := range map[string]struct {
+	for output, want := range map[string]struct {
 		version string
 		major   int
 	}{
@@ -75,9 +75,9 @@ func TestParseVersion(t *testing.T) {
 		"postgres (Postgres-XL) 10\n":                            {},
 		"":                                                       {},
 	} {
-		version, major, err := parseVersion(said)
+		version, major, err := parseVersion(output)
 		if version != want.version || major != want.major || (err == nil) != (want.major > 0) {
-			t.Errorf("parseVersion(%q) = %q, %d, %v", said, version, major, err)
+			t.Errorf("parseVersion(%q) = %q, %d, %v", output, version, major, err)
 		}
 	}
 }

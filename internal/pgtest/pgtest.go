@@ -148,7 +148,7 @@ func (s *Server) create(t testing.TB, template string) *DB {
 		t.Fatalf("pgtest: %v", err)
 	}
 	t.Cleanup(func() {
-		if s.gone() {
+		if s.ended() {
 			return // the test has ended the server itself
 		}
 		if err := s.execute("DROP DATABASE IF EXISTS " + quote(db.Name) + " WITH (FORCE)"); err != nil {

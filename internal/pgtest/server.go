@@ -146,7 +146,7 @@ func (s *Server) Kill(t testing.TB) {
 	s.mu.Lock()
 	s.killed = true
 	s.mu.Unlock()
-	if err := s.awaitGone(); err != nil {
+	if err := s.awaitEnd(); err != nil {
 		t.Fatalf("pgtest: %v", err)
 	}
 }
@@ -200,7 +200,7 @@ func (s *Server) Thaw(testing.TB) { s.thaw() }
 
 func (s *Server) thaw() {
 	postmaster := s.current().PID()
-	if s.gone() {
+	if s.ended() {
 		return // its process id may be another's
 	}
 	for _, pid := range append(children(postmaster), postmaster) {
@@ -208,8 +208,8 @@ func (s *Server) thaw() {
 	}
 }
 
-// gone reports whether the server's postmaster has ended.
-func (s *Server) gone() bool {
+// ended reports whether the server's postmaster has ended.
+func (s *Server) ended() bool {
 	select {
 	case <-s.current().Done():
 		return true
@@ -239,8 +239,8 @@ func (s *Server) remove() error {
 	return err
 }
 
-// awaitGone waits until no process of the server holds its lock any more.
-func (s *Server) awaitGone() error {
+// awaitEnd waits until no process of the server holds its lock any more.
+func (s *Server) awaitEnd() error {
 	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
 	tick := time.NewTicker(5 * time.Millisecond)

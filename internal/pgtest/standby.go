@@ -71,8 +71,8 @@ func (s *Server) backup(directory, name string) error {
 	program := filepath.Join(s.current().Binaries().Directory, "pg_basebackup")
 	command := exec.CommandContext(ctx, program, "--pgdata", data, "--host", s.SocketDirectory(), "--port", "5432",
 		"--username", Superuser, "--wal-method", "stream", "--checkpoint", "fast", "--no-sync")
-	if said, err := command.CombinedOutput(); err != nil {
-		return fmt.Errorf("pg_basebackup: %w: %s", err, said)
+	if output, err := command.CombinedOutput(); err != nil {
+		return fmt.Errorf("pg_basebackup: %w: %s", err, output)
 	}
 	// In a file, and not on the command line, so that Detach can change it.
 	follow := fmt.Sprintf("primary_conninfo = 'host=%s port=5432 user=%s application_name=%s'\n", s.SocketDirectory(), Superuser, name)

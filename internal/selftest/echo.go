@@ -114,7 +114,7 @@ func (e *Echo) serve() {
 		case e.places <- struct{}{}:
 			e.all.Go(func() {
 				defer func() { <-e.places }()
-				e.answer(conn)
+				e.serveConn(conn)
 			})
 		default:
 			_ = conn.Close()
@@ -123,7 +123,7 @@ func (e *Echo) serve() {
 }
 
 // answer serves one connection: a CONNECT of the gate's, TLS, and the bytes back.
-func (e *Echo) answer(conn net.Conn) {
+func (e *Echo) serveConn(conn net.Conn) {
 	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(probeTimeout))
 	head := bufio.NewReaderSize(io.LimitReader(conn, echoHead), echoHead)

@@ -114,9 +114,9 @@ func (i *ProbeInterceptor) isProbe(p *identity.Principal, from netip.Addr) bool 
 	return p != nil && p == i.principal && from.Unmap() == i.from
 }
 
-// keepDecision keeps the first decision of policy. In report mode the log does not show
+// storeDecision keeps the first decision of policy. In report mode the log does not show
 // it: a target that is allowed and has no address is recorded as refused for that.
-func (i *ProbeInterceptor) keepDecision(decision *policy.Decision) {
+func (i *ProbeInterceptor) storeDecision(decision *policy.Decision) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.policyDecision == nil {
@@ -162,7 +162,7 @@ func (i *ProbeInterceptor) Decide(ctx context.Context, r *policy.Request) (polic
 		own.Limits = policy.Limits{Lifetime: probeTimeout, Sent: 1 << 16, Received: 1 << 16}
 		return own, nil
 	case strings.HasSuffix(r.Target.Host, refusedBelow):
-		i.keepDecision(&decision)
+		i.storeDecision(&decision)
 		return decision, nil // the decision of the organization
 	}
 	return own, nil

@@ -211,15 +211,15 @@ func (t *Test) throughTunnel(a *response) error {
 		return errors.New("bytes came before any were sent")
 	}
 	secured := tls.Client(a.conn, &tls.Config{MinVersion: tls.VersionTLS13, ServerName: EchoHost, RootCAs: t.config.Echo.roots})
-	var sent, back [echoBytes]byte
+	var sent, echoed [echoBytes]byte
 	_, _ = rand.Read(sent[:])
 	if _, err := secured.Write(sent[:]); err != nil {
 		return err
 	}
-	if _, err := io.ReadFull(secured, back[:]); err != nil {
+	if _, err := io.ReadFull(secured, echoed[:]); err != nil {
 		return err
 	}
-	if !bytes.Equal(sent[:], back[:]) {
+	if !bytes.Equal(sent[:], echoed[:]) {
 		return errors.New("other bytes came back")
 	}
 	return secured.Close()

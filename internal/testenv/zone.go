@@ -37,16 +37,16 @@ type zone struct {
 	conn    net.PacketConn
 	done    chan struct{}
 
-	mu    sync.Mutex
-	asked map[string]int
+	mu      sync.Mutex
+	queries map[string]int
 }
 
-// Asked is how often the name server was asked for a name, without a trailing
+// Queries returns how often the name server was queried for a name, without a trailing
 // dot and in lower case: a test shows with it that a name was not looked up.
-func (s *Env) Asked(name string) int {
+func (s *Env) Queries(name string) int {
 	s.zone.mu.Lock()
 	defer s.zone.mu.Unlock()
-	return s.zone.asked[name]
+	return s.zone.queries[name]
 }
 
 func startZone() (*zone, error) {
@@ -54,7 +54,7 @@ func startZone() (*zone, error) {
 	if err != nil {
 		return nil, err
 	}
-	z := &zone{address: conn.LocalAddr().String(), conn: conn, done: make(chan struct{}), asked: make(map[string]int)}
+	z := &zone{address: conn.LocalAddr().String(), conn: conn, done: make(chan struct{}), queries: make(map[string]int)}
 	go z.serve()
 	return z, nil
 }
@@ -93,7 +93,7 @@ func (z *zone) answerTo(query []byte) ([]byte, error) {
 	}
 	name := strings.ToLower(strings.TrimSuffix(question.Name.String(), "."))
 	z.mu.Lock()
-	z.asked[name]++
+	z.queries[name]++
 	z.mu.Unlock()
 	if strings.HasSuffix(name, SilentSuffix) {
 		return nil, errSilent

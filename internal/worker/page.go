@@ -30,7 +30,7 @@ func SetMark(mark uint64) {
 	}
 }
 
-// Tick records progress for [Call.Quiet]. Outside of a worker, Tick does nothing.
+// Tick records progress for [Call.ProgressTimeout]. Outside of a worker, Tick does nothing.
 func Tick() {
 	if p := shared.Load(); p != nil {
 		p.word(wordTick).Add(1)

@@ -43,16 +43,16 @@ const (
 
 // Call is one request for a worker.
 type Call struct {
-	Share   string // the owner of the call; all shares get equal parts of the workers
-	Blame   string // the key that is quarantined if the call ends its worker; empty: none
-	Class   Class
-	Request []byte
+	Share         string // the owner of the call; all shares get equal parts of the workers
+	QuarantineKey string // the key that is quarantined if the call ends its worker; empty: none
+	Class         Class
+	Request       []byte
 	// Limit is the time in which the worker is expected to reply. The pool kills the
 	// worker [Config.Grace] later.
 	Limit time.Duration
-	// Quiet is the processor time that the worker may use without a [Tick]; 0: the
+	// ProgressTimeout is the processor time that the worker may use without a [Tick]; 0: the
 	// pool does not expect ticks.
-	Quiet time.Duration
+	ProgressTimeout time.Duration
 	// Uncounted marks a call whose death is neither counted nor reported to
 	// [Config.OnDeath]. Such a call repeats another for diagnosis, or is a first attempt
 	// within a short limit, so that another call's death is counted.
@@ -159,9 +159,9 @@ type task struct {
 	canceled bool
 	process  *process // the process that executes the call
 
-	alone   bool // must not be in a batch
-	fresh   bool // its worker had executed other calls and died; a new worker repeats it
-	retired int  // how often its worker ended in order before it replied
+	alone    bool // must not be in a batch
+	repeated bool // its worker had executed other calls and died; a new worker repeats it
+	retired  int  // how often its worker ended in order before it replied
 }
 
 type result struct {
@@ -220,7 +220,7 @@ func (p *Pool) enqueue(t *task) error {
 	if p.closed {
 		return ErrClosed
 	}
-	if q := p.quarantined(t.Blame); q != nil {
+	if q := p.quarantined(t.QuarantineKey); q != nil {
 		p.status.Quarantined++
 		return q
 	}

@@ -27,7 +27,7 @@ func pool(t testing.TB, c Config) *Pool {
 }
 
 func call(share, request string) *Call {
-	return &Call{Share: share, Blame: share, Request: []byte(request), Limit: 100 * time.Millisecond, MaxReply: 1 << 16}
+	return &Call{Share: share, QuarantineKey: share, Request: []byte(request), Limit: 100 * time.Millisecond, MaxReply: 1 << 16}
 }
 
 func ask(t testing.TB, p *Pool, share, request string) string {
@@ -188,12 +188,12 @@ func TestFollow(t *testing.T) {
 	}
 }
 
-// TestQuiet: progress keeps a call alive, silence does not.
-func TestQuiet(t *testing.T) {
+// TestProgressTimeout: progress keeps a call alive, silence does not.
+func TestProgressTimeout(t *testing.T) {
 	t.Parallel()
 	p := pool(t, Config{Workers: 1})
 	c := call("a", "tick")
-	c.Limit, c.Quiet = time.Minute, 200*time.Millisecond
+	c.Limit, c.ProgressTimeout = time.Minute, 200*time.Millisecond
 	if reply, err := p.Do(t.Context(), c); err != nil || string(reply) != "ticked" {
 		t.Errorf("%q, %v", reply, err)
 	}

@@ -241,9 +241,9 @@ func (s *slot) died(batch, unfinished []*task, failure error) {
 	case errors.Is(failure, errFrame):
 		death.Cause = BadReply
 	}
-	if (death.Cause == OutOfMemory || death.Cause == Crashed) && served > 0 && !t.fresh {
+	if (death.Cause == OutOfMemory || death.Cause == Crashed) && served > 0 && !t.repeated {
 		// The memory may be that of earlier calls.
-		p.requeue([]*task{t}, func(t *task) { t.fresh, t.alone = true, true })
+		p.requeue([]*task{t}, func(t *task) { t.repeated, t.alone = true, true })
 		return
 	}
 	p.blame(t, death, process.errors.String())
@@ -286,7 +286,7 @@ func (p *Pool) blame(t *task, d *Death, stderr string) {
 	}
 	p.mu.Lock()
 	p.status.Deaths[d.Cause]++
-	p.isolate(t.Blame, t.Share, d)
+	p.isolate(t.QuarantineKey, t.Share, d)
 	p.mu.Unlock()
 	p.config.Log.Error("policy worker ended by a call", "share", t.Share, "cause", string(d.Cause), "limit", d.Limit, "error", firstLine(stderr))
 	if p.config.OnDeath != nil {

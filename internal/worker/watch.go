@@ -51,7 +51,7 @@ func (w *watch) begin(t *task) {
 // first is the time until the first check.
 func (w *watch) first() time.Duration {
 	d := w.task.Limit + w.grace
-	if q := w.task.Quiet; q > 0 {
+	if q := w.task.ProgressTimeout; q > 0 {
 		d = min(d, q/2)
 	}
 	return d
@@ -83,7 +83,7 @@ func (w *watch) check() {
 	bound := w.task.Limit + w.grace
 	wall, used := now.Sub(w.began), cpu-w.cpu
 	over := wall >= bound && used >= bound/2 || wall >= lastFactor*bound+lastMore
-	if q := w.task.Quiet; q > 0 && !over {
+	if q := w.task.ProgressTimeout; q > 0 && !over {
 		if tick := w.process.page.word(wordTick).Load(); tick != w.tick {
 			w.tick, w.tickAt, w.tickWall = tick, cpu, now
 		}
@@ -96,7 +96,7 @@ func (w *watch) check() {
 		return
 	}
 	again := max(bound-wall, 20*time.Millisecond)
-	if q := w.task.Quiet; q > 0 {
+	if q := w.task.ProgressTimeout; q > 0 {
 		again = min(again, max(q/4, 20*time.Millisecond))
 	}
 	w.timer.Reset(again)

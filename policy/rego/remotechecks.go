@@ -24,7 +24,7 @@ func (l *loader) readDocumentsInWorker(ctx context.Context) error {
 		u.sources = append(u.sources, source{path: f.Path}) // for marks
 	}
 	began := time.Now()
-	err := l.call(ctx, requestDocuments, l.environment.full, nil, unitRequest{}, worker.Call{Limit: limits.documents, Quiet: limits.quiet}, &r)
+	err := l.call(ctx, requestDocuments, l.environment.full, nil, unitRequest{}, worker.Call{Limit: limits.documents, ProgressTimeout: limits.quiet}, &r)
 	if isDeath(err) {
 		d, _ := errors.AsType[*worker.Death](err)
 		file, _ := u.marked(d.Mark)
@@ -80,7 +80,7 @@ func (l *loader) lintInWorker(ctx context.Context, u *unit) error {
 // failed test.
 func (l *loader) testInWorker(ctx context.Context, u *unit, report *TestReport) (covered, lines int, err error) {
 	var r testReply
-	err = l.call(ctx, requestTest, l.environment.full, u, unitRequest{Deadline: l.testsTime}, worker.Call{Limit: l.testsTime + limits.quiet, Quiet: limits.quiet}, &r)
+	err = l.call(ctx, requestTest, l.environment.full, u, unitRequest{Deadline: l.testsTime}, worker.Call{Limit: l.testsTime + limits.quiet, ProgressTimeout: limits.quiet}, &r)
 	if isDeath(err) && l.attempt > 0 {
 		return 0, 0, ErrAttempt
 	}

@@ -25,7 +25,7 @@ type remoteProgram struct {
 // compileInWorker compiles a repository's policy in a worker.
 func (c *client) compileInWorker(ctx context.Context, u *unit) (*remoteProgram, error) {
 	p := &remoteProgram{client: c, unit: u, blame: blameOf(u)}
-	err := c.call(ctx, requestCompile, c.environment.lean, u, unitRequest{}, worker.Call{Limit: limits.compile, Blame: p.blame}, &p.compileReply)
+	err := c.call(ctx, requestCompile, c.environment.lean, u, unitRequest{}, worker.Call{Limit: limits.compile, QuarantineKey: p.blame}, &p.compileReply)
 	if isDeath(err) {
 		return nil, c.placeOfDeath(ctx, u, c.environment.lean, warmUpInput(egress).json, warmUpDeadline, "compilation", err)
 	}
@@ -53,7 +53,7 @@ func (p *remoteProgram) evaluate(ctx context.Context, in *evalInput, deadline ti
 	key := p.client.environment.lean
 	e := evaluation{environment: key, repository: p.unit.repository, deadline: deadline, input: in.json}
 	reply, err := p.client.do(ctx, p.unit, key, &worker.Call{
-		Share: p.unit.repository, Blame: p.blame, Request: e.append(make([]byte, 0, len(in.json)+64)),
+		Share: p.unit.repository, QuarantineKey: p.blame, Request: e.append(make([]byte, 0, len(in.json)+64)),
 		Limit: deadline, MaxReply: maxEvaluationReply, Class: p.client.class(),
 	})
 	if isDeath(err) {

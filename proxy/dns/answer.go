@@ -48,7 +48,7 @@ func readAnswer(wire []byte, id uint16, q question) (answer, error) {
 	}
 	var m mdns.Msg
 	unpackErr := m.Unpack(wire) // the question is there even where the rest is broken
-	if !m.Response || m.Opcode != mdns.OpcodeQuery || !answers(&m, q) {
+	if !m.Response || m.Opcode != mdns.OpcodeQuery || !matches(&m, q) {
 		return answer{}, errForeign
 	}
 	if m.Truncated {
@@ -74,9 +74,9 @@ func readAnswer(wire []byte, id uint16, q question) (answer, error) {
 	return answer{}, &failure{kind: KindServerFailure, err: fmt.Errorf("rcode %d %s", m.Rcode, mdns.RcodeToString[m.Rcode])}
 }
 
-// answers reports whether a message repeats our question. Servers that refuse
+// matches reports whether a message repeats the question. Servers that refuse
 // may leave it out.
-func answers(m *mdns.Msg, q question) bool {
+func matches(m *mdns.Msg, q question) bool {
 	if len(m.Question) == 0 {
 		return m.Rcode != mdns.RcodeSuccess && m.Rcode != mdns.RcodeNameError
 	}

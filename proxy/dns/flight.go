@@ -15,7 +15,7 @@ type result struct {
 	addrs []netip.Addr
 	kind  Kind
 	cause error
-	keep  time.Duration // how long to believe it; 0: not at all
+	ttl   time.Duration // how long to believe it; 0: not at all
 }
 
 // flight is one lookup in progress with its waiting callers. It has its slot: a caller
@@ -148,8 +148,8 @@ func (r *Resolver) run(ctx context.Context, f *flight, host string, subject fair
 	r.mu.Lock()
 	if r.flights[host] == f {
 		delete(r.flights, host)
-		if f.result.keep > 0 {
-			r.cache.put(host, fair.Subject{Issuer: subject.Issuer, Repository: subject.Repository}, f.result, r.now().Add(f.result.keep))
+		if f.result.ttl > 0 {
+			r.cache.put(host, fair.Subject{Issuer: subject.Issuer, Repository: subject.Repository}, f.result, r.now().Add(f.result.ttl))
 		}
 	}
 	r.mu.Unlock()

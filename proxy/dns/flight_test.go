@@ -34,9 +34,9 @@ func TestCacheTimes(t *testing.T) {
 		}
 	}
 	for _, test := range []struct {
-		why  string
-		say  func(context.Context, netip.AddrPort, question) (answer, error)
-		keep time.Duration
+		why string
+		say func(context.Context, netip.AddrPort, question) (answer, error)
+		ttl time.Duration
 	}{
 		{"its TTL", just("192.0.2.1", 20*time.Second), 20 * time.Second},
 		{"a TTL of 0 is a second", just("192.0.2.1", 0), time.Second},
@@ -69,13 +69,13 @@ func TestCacheTimes(t *testing.T) {
 				if resolve() == 0 {
 					t.Fatal("nothing was asked")
 				}
-				time.Sleep(test.keep - time.Nanosecond)
+				time.Sleep(test.ttl - time.Nanosecond)
 				if resolve() > 0 {
-					t.Errorf("asked again before %v", test.keep)
+					t.Errorf("asked again before %v", test.ttl)
 				}
 				time.Sleep(time.Nanosecond)
 				if resolve() == 0 {
-					t.Errorf("not asked again after %v", test.keep)
+					t.Errorf("not asked again after %v", test.ttl)
 				}
 			})
 		})

@@ -44,7 +44,7 @@ func (r *Resolver) lookup(ctx context.Context, host string, servers []netip.Addr
 	arrived := make(chan int, 2)
 	for i, qtype := range []uint16{mdns.TypeA, mdns.TypeAAAA} {
 		wg.Go(func() {
-			a, err := r.ask(ctx, servers, question{name: mdns.Fqdn(host), qtype: qtype})
+			a, err := r.query(ctx, servers, question{name: mdns.Fqdn(host), qtype: qtype})
 			outcomes[i] = outcome{a, err}
 			arrived <- i
 		})
@@ -72,14 +72,14 @@ func (r *Resolver) lookup(ctx context.Context, host string, servers []netip.Addr
 func (r *Resolver) combine(outcomes [2]outcome) result {
 	var found result
 	var failed []error
-	missing, keep, negative := false, r.config.MaxTTL, r.config.NegativeTTL
+	missing, ttl, negative := false, r.config.MaxTTL, r.config.NegativeTTL
 	for _, o := range outcomes {
 		switch {
 		case o.err != nil:
 			failed = append(failed, o.err)
 		case len(o.answer.addrs) > 0:
 			found.addrs = append(found.addrs, o.answer.addrs...)
-			keep = min(keep, o.answer.ttl)
+			ttl = min(ttl, o.answer.ttl)
 		default:
 			missing = missing || o.answer.missing
 			negative = min(negative, o.answer.ttl)
@@ -87,15 +87,15 @@ func (r *Resolver) combine(outcomes [2]outcome) result {
 	}
 	switch {
 	case len(found.addrs) > 0 && len(failed) > 0:
-		found.keep = r.config.MinTTL // better ones may come
+		found.ttl = r.config.MinTTL // better ones may come
 	case len(found.addrs) > 0:
-		found.keep = max(keep, r.config.MinTTL)
+		found.ttl = max(ttl, r.config.MinTTL)
 	case missing: // of any type, whatever the other question met (RFC 8020)
-		found.kind, found.keep = KindNotFound, max(negative, r.config.MinTTL)
+		found.kind, found.ttl = KindNotFound, max(negative, r.config.MinTTL)
 	case len(failed) > 0: // the other family may have had some
-		found.kind, found.cause, found.keep = kindOf(failed), errors.Join(failed...), failureTTL
+		found.kind, found.cause, found.ttl = kindOf(failed), errors.Join(failed...), failureTTL
 	default:
-		found.kind, found.keep = KindNoAddress, max(negative, r.config.MinTTL)
+		found.kind, found.ttl = KindNoAddress, max(negative, r.config.MinTTL)
 	}
 	return found
 }
@@ -111,7 +111,7 @@ func kindOf(failed []error) Kind {
 }
 
 // ask puts one question to each server in turn until one of them knows.
-func (r *Resolver) ask(ctx context.Context, servers []netip.AddrPort, q question) (answer, error) {
+func (r *Resolver) query(ctx context.Context, servers []netip.AddrPort, q question) (answer, error) {
 	var last error
 	for range attempts {
 		for _, server := range r.health.order(servers, r.now()) {
@@ -119,7 +119,7 @@ func (r *Resolver) ask(ctx context.Context, servers []netip.AddrPort, q question
 			a, err := r.exchange(attempt, server, q)
 			cancel()
 			if err == nil {
-				r.health.answered(server)
+				r.health.succeeded(server)
 				return a, nil
 			}
 			if ctx.Err() != nil {
@@ -175,7 +175,7 @@ func (h *health) silent(server netip.AddrPort, now time.Time) {
 }
 
 // answered notes one that did.
-func (h *health) answered(server netip.AddrPort) {
+func (h *health) succeeded(server netip.AddrPort) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.failed, server)

@@ -54,10 +54,10 @@ type poolLease struct {
 }
 
 // begin finds the pool of a principal's repository, for one request.
-func (p *pools) begin(who *identity.Principal) poolLease {
+func (p *pools) begin(principal *identity.Principal) poolLease {
 	key := repository{}
-	if who != nil {
-		key = repository{who.Issuer, who.Repository.UUID}
+	if principal != nil {
+		key = repository{principal.Issuer, principal.Repository.UUID}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -81,7 +81,7 @@ func (l poolLease) end() {
 	l.pool.used = time.Now()
 	var over *http.Transport
 	if p.open-p.busy > p.maxIdle {
-		over = p.most().transport
+		over = p.largest().transport
 	}
 	if !p.sweeping {
 		p.sweeping = true
@@ -93,7 +93,7 @@ func (l poolLease) end() {
 	}
 }
 
-func (p *pools) most() *pool {
+func (p *pools) largest() *pool {
 	var most *pool
 	for _, own := range p.repositories {
 		if most == nil || own.open-own.busy > most.open-most.busy {
@@ -140,12 +140,12 @@ func (l poolLease) closed() {
 // sweep removes repositories without requests, and is called again while there are
 // others.
 func (p *pools) sweep() {
-	var gone []*http.Transport
+	var removed []*http.Transport
 	p.mu.Lock()
 	now := time.Now()
 	for key, own := range p.repositories {
 		if own.busy == 0 && now.Sub(own.used) >= p.quiet {
-			gone = append(gone, own.transport)
+			removed = append(removed, own.transport)
 			delete(p.repositories, key)
 		}
 	}
@@ -156,7 +156,7 @@ func (p *pools) sweep() {
 		time.AfterFunc(p.quiet, p.sweep)
 	}
 	p.mu.Unlock()
-	for _, t := range gone {
+	for _, t := range removed {
 		t.CloseIdleConnections()
 	}
 }

@@ -19,8 +19,8 @@ const (
 	schemaNeeded = 7
 	closeTimeout = 5 * time.Second // to release the lock
 	writeTimeout = 10 * time.Second
-	seenLead     = time.Hour      // Bitbucket's clock may be behind ours, and a token is used before a run is noted
-	seenTail     = 48 * time.Hour // a journal may bring what was recorded while the database was unavailable
+	observedLead = time.Hour      // Bitbucket's clock may be behind ours, and a token is used before a run is noted
+	observedTail = 48 * time.Hour // a journal may bring what was recorded while the database was unavailable
 )
 
 // errLockLost is the error of a write by a session that does not hold the lock of
@@ -196,9 +196,9 @@ func scanFinding(row pgx.CollectableRow) (identity.DeploymentFinding, error) {
 	return f, err
 }
 
-// Seen returns which steps of these runs, and of their pipelines, are in the log:
+// ObservedSteps returns which steps of these runs, and of their pipelines, are in the log:
 // by a decision, or by a token that was admitted. The runs are of one repository.
-func (s *Session) Seen(ctx context.Context, repositoryUUID string, runs []identity.DeploymentRun) ([]identity.SeenStep, error) {
+func (s *Session) ObservedSteps(ctx context.Context, repositoryUUID string, runs []identity.DeploymentRun) ([]identity.ObservedStep, error) {
 	var steps, pipelines []string
 	var from, to time.Time
 	for _, run := range runs {
@@ -230,11 +230,11 @@ func (s *Session) Seen(ctx context.Context, repositoryUUID string, runs []identi
 		UNION
 		SELECT step_uuid::text, '', '' FROM identity.admitted_tokens
 		WHERE repository_uuid = $1::uuid AND step_uuid = ANY ($4::text[]::uuid[])`,
-		repositoryUUID, from.Add(-seenLead), to.Add(seenTail), steps, pipelines)
+		repositoryUUID, from.Add(-observedLead), to.Add(observedTail), steps, pipelines)
 	if err != nil {
 		return nil, s.explain("look for steps in the log", err)
 	}
-	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[identity.SeenStep])
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[identity.ObservedStep])
 	return list, s.explain("look for steps in the log", err)
 }
 

@@ -14,9 +14,9 @@ type Late struct {
 	Decisions int64 `json:"decisions"` // of these
 	Explained int64 `json:"explained"` // of the events, by an event about the replay of their journal
 	Arrived   int64 `json:"after_the_period"`
-	Most      int64 `json:"most_seconds"`
+	Max       int64 `json:"max_seconds"`
 	Ahead     int64 `json:"ahead"` // events that are dated after the checkpoint that first covers them
-	MostAhead int64 `json:"most_ahead_seconds"`
+	MaxAhead  int64 `json:"max_ahead_seconds"`
 	// Runs are the first ten thousand, with the checkpoints that they name.
 	Runs        []LateRun `json:"runs"`
 	Checkpoints []string  `json:"checkpoints"`

@@ -43,18 +43,18 @@ func (s *Sample) Offer(id string, p *Pair) {
 	at := sort.Search(len(s.Chosen), func(i int) bool { return bytes.Compare(s.Chosen[i].rank[:], rank[:]) >= 0 })
 	if at < len(s.Chosen) && s.Chosen[at].ID == id {
 		if p.Leaf < s.Chosen[at].Pair.Leaf {
-			s.Chosen[at].Pair = keep(p)
+			s.Chosen[at].Pair = clonePair(p)
 		}
 		return
 	}
 	if at == s.Size {
 		return
 	}
-	s.Chosen = slices.Insert(s.Chosen, at, Chosen{id, rank, keep(p)})
+	s.Chosen = slices.Insert(s.Chosen, at, Chosen{id, rank, clonePair(p)})
 	s.Chosen = s.Chosen[:min(len(s.Chosen), s.Size)]
 }
 
-func keep(p *Pair) Pair {
+func clonePair(p *Pair) Pair {
 	return Pair{p.Leaf, p.EndLeaf, bytes.Clone(p.Record), bytes.Clone(p.EndRecord)}
 }
 

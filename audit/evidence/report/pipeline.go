@@ -43,7 +43,7 @@ func InOrder(ctx context.Context, next func() (func() ([]Prepared, error), error
 	wg.Go(func() {
 		defer close(order)
 		defer close(queue)
-		feed(ctx, next, queue, order)
+		enqueue(ctx, next, queue, order)
 	})
 	for p := range order {
 		select {
@@ -63,9 +63,9 @@ func InOrder(ctx context.Context, next func() (func() ([]Prepared, error), error
 	return ctx.Err()
 }
 
-// feed sends each batch to the reader of order and to the workers. It returns after the
+// enqueue sends each batch to the reader of order and to the workers. It returns after the
 // last batch, after an error of next, which order has, and when the context is done.
-func feed(ctx context.Context, next func() (func() ([]Prepared, error), error), queue, order chan<- *parcel) {
+func enqueue(ctx context.Context, next func() (func() ([]Prepared, error), error), queue, order chan<- *parcel) {
 	for {
 		work, err := next()
 		if work == nil && err == nil {

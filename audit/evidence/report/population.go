@@ -9,13 +9,13 @@ import (
 // Population is what a pass over the decisions gathers, when a pack is made and
 // again when it is checked.
 type Population struct {
-	Sections  SectionList
-	Sample    pack.Sample
-	Digest    pack.SetDigest
-	Count     int64
-	Bad       int64 // records that cannot be read
-	Probes    int64 // decisions about probes of the self-test
-	Revisions map[string]string
+	Sections   SectionList
+	Sample     pack.Sample
+	Digest     pack.SetDigest
+	Count      int64
+	Unreadable int64 // records that cannot be read
+	Probes     int64 // decisions about probes of the self-test
+	Revisions  map[string]string
 
 	Reconciled []*Reconciliation
 }
@@ -36,7 +36,7 @@ func (p *Population) Add(one *Prepared) {
 	p.Digest.AddLeaf(one.leaf)
 	d := one.Decided
 	if d == nil {
-		p.Bad++
+		p.Unreadable++
 		return
 	}
 	// A reviewer draws from what pipelines did; the probes have a section of their own.

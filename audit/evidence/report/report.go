@@ -9,7 +9,7 @@ import (
 )
 
 // A criterion is one that a section supports, in our own words.
-type criterion struct{ Name, Asks string }
+type criterion struct{ Name, Requirement string }
 
 // criteria are those of the Trust Services Criteria (2017, points of focus of
 // 2022) that a section names, paraphrased.

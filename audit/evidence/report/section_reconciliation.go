@@ -22,7 +22,7 @@ var reconciliationSpec = sectionSpec{
 	text: `<p>A step that does not use the proxy leaves no trace in this log. Bitbucket lists every deployment, and the server compares that list with this log.</p>
 {{if not .Reconciliations}}<p class="result damaged">Since the beginning of the period no reconciliation is recorded.</p>
 <p>Either no REST API of Bitbucket is configured (<code>identity.bitbucket[].api</code>), or reconciliation is disabled, or it never finished. <b>Whether deployments bypassed the proxy is not known.</b></p>
-{{else}}<p>{{n .Reconciliations "reconciliation since" "reconciliations since"}} the beginning of the period are recorded. Of the deployments that began in the period {{.Deployments}} were found: {{.NotSeen}} did not use the proxy, {{.Unclear}} could not be classified, and {{.Pending}} were pending at the latest reconciliation.</p>
+{{else}}<p>{{n .Reconciliations "reconciliation since" "reconciliations since"}} the beginning of the period are recorded. Of the deployments that began in the period {{.Deployments}} were found: {{.Unobserved}} did not use the proxy, {{.Unclear}} could not be classified, and {{.Pending}} were pending at the latest reconciliation.</p>
 <p>Of {{.Listed}} repositories {{.Never}} were never read in full.{{if lt .Never .Listed}} Each of the others is covered from {{moment .From}} at the latest until {{moment .Until}} at least; the third table has each.{{end}}</p>
 {{if .Changed}}<p class="result damaged">The findings of {{n .Changed "reconciliation does" "reconciliations do"}} not match the digests in their events: they were changed, removed or inserted, and are left out of the tables.</p>{{end}}
 <p><b>What it means.</b> <code>not_seen</code>: no step of the deployment's pipeline used the proxy. This has to be investigated, and does not prove a bypass: a step that uses no network, or only hosts in <code>NO_PROXY</code>, is not seen either. <code>seen</code> means that the step used the proxy, not that it used it for everything. Steps that deploy nothing and deployments from before the log began are not checked. Bitbucket is the only source: an account that can delete a repository or an environment there can remove its deployments before they are found.</p>
@@ -50,17 +50,17 @@ type scannedRepository struct {
 
 type reconciliationSection struct {
 	startsUser
-	Facts                                  *pack.Facts
-	Reconciliations, Changed               int
-	Deployments, NotSeen, Unclear, Pending int
-	Listed, Never                          int
-	From, Until                            time.Time         // what every repository is covered for that was checked
-	names                                  map[string]string // of environments, as decisions have them
-	decided                                map[string]string // repositories with decisions, by UUID
-	runs                                   map[[2]string]*foundRun
-	repositories                           map[string]*scannedRepository
-	missing                                map[[2]string]*recorded.Event // events of deployments that were not seen
-	list                                   []*Reconciliation
+	Facts                                     *pack.Facts
+	Reconciliations, Changed                  int
+	Deployments, Unobserved, Unclear, Pending int
+	Listed, Never                             int
+	From, Until                               time.Time         // what every repository is covered for that was checked
+	names                                     map[string]string // of environments, as decisions have them
+	decided                                   map[string]string // repositories with decisions, by UUID
+	runs                                      map[[2]string]*foundRun
+	repositories                              map[string]*scannedRepository
+	missing                                   map[[2]string]*recorded.Event // events of deployments that were not seen
+	list                                      []*Reconciliation
 }
 
 func (c *reconciliationSection) decision(d *Decision) {
@@ -162,7 +162,7 @@ func (c *reconciliationSection) deployments() (pack.Table, map[string]int) {
 		if run := c.runs[at]; run != nil && !run.before(e) || !c.within(pack.ParseTime(beganOf(e))) || !c.chosen(at[0]) {
 			continue
 		}
-		c.NotSeen++
+		c.Unobserved++
 		t.Rows = append(t.Rows, c.eventRow(at, e))
 	}
 	order := func(row []string) int {
@@ -178,7 +178,7 @@ func (c *reconciliationSection) deployments() (pack.Table, map[string]int) {
 func (c *reconciliationSection) classify(run *foundRun, event *recorded.Event) string {
 	switch {
 	case run.class == "not_seen" || run.class == "pipeline_only":
-		c.NotSeen++
+		c.Unobserved++
 	case run.class == "unknown":
 		c.Unclear++
 	case event != nil:

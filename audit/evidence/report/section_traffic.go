@@ -33,7 +33,7 @@ type flow struct {
 	rules, branches                       Names
 }
 
-func (f *flow) take(d *Decision) {
+func (f *flow) add(d *Decision) {
 	f.count++
 	if f.first == "" || d.Time < f.first {
 		f.first = d.Time
@@ -65,7 +65,7 @@ func (c *destinationsSection) decision(d *Decision) {
 		return
 	}
 	f, _ := c.flows.of(d.WorkspaceUUID, d.RepositoryUUID, d.DeploymentUUID, d.Target())
-	f.take(d)
+	f.add(d)
 }
 
 func (c *destinationsSection) finish(*pack.Facts) []pack.Table {
@@ -111,7 +111,7 @@ func (c *refusalsSection) decision(d *Decision) {
 		to = d.TargetRaw
 	}
 	f, _ := c.flows.of(who, d.DeploymentUUID, to, d.Reason, d.Rule, number(d.Status))
-	f.take(d)
+	f.add(d)
 }
 
 func (c *refusalsSection) finish(*pack.Facts) []pack.Table {

@@ -22,7 +22,7 @@ func (p *part) cut(size int64) {
 }
 
 // give gives leaves, and each checkpoint after the last leaf that it covers.
-func (p *part) give(sink Sink) {
+func (p *part) deliver(sink Sink) {
 	next := 0
 	for i := range p.entries {
 		for next < len(p.statements) && p.statements[next].Size <= p.entries[i].Index {
@@ -61,8 +61,8 @@ func (p *part) reset() {
 	p.ranges.reset()
 }
 
-// keep copies the columns and the record of an entry from the values of StoredColumns.
-func (p *part) keep(entry int, values [][]byte) {
+// appendEntry copies the columns and the record of an entry from the values of StoredColumns.
+func (p *part) appendEntry(entry int, values [][]byte) {
 	c := cut{entry: entry, columns: len(p.arena)}
 	p.arena = auditpg.AppendColumns(p.arena, values[2:])
 	c.record = len(p.arena)

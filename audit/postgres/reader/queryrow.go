@@ -21,8 +21,8 @@ const (
 	fromLeaves
 )
 
-// asked is a column that may be asked for.
-type asked struct {
+// queryColumn is a column that a query may select.
+type queryColumn struct {
 	name  string
 	sql   string // empty: the column of audit.events by this name
 	from  from
@@ -30,7 +30,7 @@ type asked struct {
 	extra bool                         // only where it is named
 }
 
-func (c *asked) expression() string {
+func (c *queryColumn) expression() string {
 	if c.sql != "" {
 		return c.sql
 	}
@@ -39,21 +39,21 @@ func (c *asked) expression() string {
 
 // allColumns are the columns of an answer. Their names are those of
 // audit.events, and what is known besides.
-var allColumns = func() []asked {
-	var all []asked
+var allColumns = func() []queryColumn {
+	var all []queryColumn
 	for _, c := range auditpg.RecordColumns {
-		one := asked{name: c.Name, value: shown(c)}
+		one := queryColumn{name: c.Name, value: shown(c)}
 		if slices.Contains(decidedColumns, c.Name) {
 			one.sql, one.from = "coalesce(e."+c.Name+", d."+c.Name+")", fromDecision
 		}
 		all = append(all, one)
 	}
 	return append(all,
-		asked{name: "build_number", sql: "p.build_number", from: fromPipelines, value: auditpg.AppendInteger},
-		asked{name: "creator", sql: "p.creator", from: fromPipelines, value: appendShownText},
-		asked{name: "leaf", sql: "l.index", from: fromLeaves, value: auditpg.AppendInteger, extra: true},
-		asked{name: "attributes", sql: "audit.record(e)", value: appendAttributes, extra: true},
-		asked{name: "record", value: audit.AppendShown, extra: true},
+		queryColumn{name: "build_number", sql: "p.build_number", from: fromPipelines, value: auditpg.AppendInteger},
+		queryColumn{name: "creator", sql: "p.creator", from: fromPipelines, value: appendShownText},
+		queryColumn{name: "leaf", sql: "l.index", from: fromLeaves, value: auditpg.AppendInteger, extra: true},
+		queryColumn{name: "attributes", sql: "audit.record(e)", value: appendAttributes, extra: true},
+		queryColumn{name: "record", value: audit.AppendShown, extra: true},
 	)
 }()
 
@@ -128,14 +128,14 @@ func Columns(all bool) []string {
 	return names
 }
 
-func (q *Filter) columns() []asked {
+func (q *Filter) columns() []queryColumn {
 	names := q.Columns
 	if len(names) == 0 {
 		names = Columns(false)
 	}
-	list := make([]asked, 0, len(names))
+	list := make([]queryColumn, 0, len(names))
 	for _, name := range names {
-		if i := slices.IndexFunc(allColumns, func(c asked) bool { return c.name == name }); i >= 0 {
+		if i := slices.IndexFunc(allColumns, func(c queryColumn) bool { return c.name == name }); i >= 0 {
 			list = append(list, allColumns[i])
 		}
 	}
@@ -144,7 +144,7 @@ func (q *Filter) columns() []asked {
 
 // Row is one event of an answer.
 type Row struct {
-	columns []asked
+	columns []queryColumn
 	values  [][]byte
 }
 

@@ -76,9 +76,9 @@ func (t *Tail) Begin(ctx context.Context, a *Querier, q *Filter, row func(Row) e
 		newest := *q
 		newest.Oldest = false
 		sql, arguments := newest.sql("")
-		var rows []kept
+		var rows []clonedRow
 		if _, err := a.rows(ctx, tx, &newest, sql, arguments, func(r Row) error {
-			rows = append(rows, keep(r))
+			rows = append(rows, clone(r))
 			return nil
 		}); err != nil {
 			return err
@@ -103,7 +103,7 @@ func (t *Tail) Begin(ctx context.Context, a *Querier, q *Filter, row func(Row) e
 // Look gives the events that have become visible since, at most some thousand: more
 // reports that there are others. Where it fails, the next call gives the events that
 // it has not given.
-func (t *Tail) Look(ctx context.Context, a *Querier, q *Filter, row func(Row) error) (more bool, err error) {
+func (t *Tail) Poll(ctx context.Context, a *Querier, q *Filter, row func(Row) error) (more bool, err error) {
 	tx, err := a.begin(ctx)
 	if err != nil {
 		return false, a.explain(ctx, err)
@@ -135,9 +135,9 @@ func (t *Tail) Look(ctx context.Context, a *Querier, q *Filter, row func(Row) er
 	sql, arguments := fresh.sql(tailFrom, writers, from, to)
 	// The rows are kept until all are here: a look that fails in the middle has
 	// given nothing.
-	var rows []kept
+	var rows []clonedRow
 	if _, err := a.rows(ctx, tx, &fresh, sql, arguments, func(r Row) error {
-		rows = append(rows, keep(r))
+		rows = append(rows, clone(r))
 		return nil
 	}); err != nil {
 		return false, err
@@ -211,11 +211,11 @@ func (t *Tail) scan(ctx context.Context, tx pgx.Tx) (writers int, err error) {
 	return len(t.seen), err
 }
 
-// kept is a row of its own memory.
-type kept Row
+// clonedRow is a row with its own copy of the values.
+type clonedRow Row
 
-func keep(r Row) kept {
-	k := kept{columns: r.columns, values: make([][]byte, len(r.values))}
+func clone(r Row) clonedRow {
+	k := clonedRow{columns: r.columns, values: make([][]byte, len(r.values))}
 	for i, v := range r.values {
 		k.values[i] = slices.Clone(v) // nil stays nil
 	}

@@ -46,7 +46,7 @@ func TestTail(t *testing.T) {
 	}
 	look := func() {
 		t.Helper()
-		if _, err := tail.Look(t.Context(), a, q, take); err != nil {
+		if _, err := tail.Poll(t.Context(), a, q, take); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -89,7 +89,7 @@ func TestTail(t *testing.T) {
 	// A connection that is lost loses nothing.
 	a.abandon()
 	add("a", 10, "decision", 0)
-	if _, err := tail.Look(t.Context(), a, q, take); err == nil {
+	if _, err := tail.Poll(t.Context(), a, q, take); err == nil {
 		t.Error("a lost connection is not noticed")
 	}
 	a = askerFor(t, db.URL(database.Auditor))
@@ -98,7 +98,7 @@ func TestTail(t *testing.T) {
 	// A receiver that fails ends the query.
 	add("a", 11, "decision", 0)
 	full := errors.New("full")
-	if _, err := tail.Look(t.Context(), a, q, func(Row) error { return full }); !errors.Is(err, full) {
+	if _, err := tail.Poll(t.Context(), a, q, func(Row) error { return full }); !errors.Is(err, full) {
 		t.Error(err)
 	}
 	// A writer that is long gone, and another that was never seen to begin, are
@@ -145,13 +145,13 @@ func TestTailUnderLoad(t *testing.T) {
 			}
 		default:
 		}
-		if _, err := tail.Look(t.Context(), a, q, take); err != nil {
+		if _, err := tail.Poll(t.Context(), a, q, take); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for more := true; more; {
 		var err error
-		if more, err = tail.Look(t.Context(), a, q, take); err != nil {
+		if more, err = tail.Poll(t.Context(), a, q, take); err != nil {
 			t.Fatal(err)
 		}
 	}

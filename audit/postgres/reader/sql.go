@@ -155,7 +155,7 @@ func (r *Reader) readEvents(ctx context.Context, p *part) error {
 			return nil
 		}
 		e.Record = noRecord // until it is settled
-		p.keep(entry, values[2:])
+		p.appendEntry(entry, values[2:])
 		return nil
 	}
 	if len(p.ranges.writers) > fewWriters {
@@ -232,7 +232,7 @@ func (r *Reader) readUnsealed(ctx context.Context, w *walk) error {
 func (r *Reader) readTail(ctx context.Context, writer string, least, most int64, w *walk) error {
 	sequence, at := least, time.Date(-4000, 1, 1, 0, 0, 0, 0, time.UTC)
 	for more := true; more; {
-		p, err := w.take(ctx)
+		p, err := w.acquirePart(ctx)
 		if err != nil {
 			return err
 		}
@@ -247,7 +247,7 @@ func (r *Reader) readTail(ctx context.Context, writer string, least, most int64,
 				return err
 			}
 			at = time.UnixMicro(micros + auditpg.Epoch)
-			p.keep(len(p.entries), values[2:])
+			p.appendEntry(len(p.entries), values[2:])
 			p.entries = append(p.entries, audit.Entry{Index: -1, Writer: writer, Sequence: sequence})
 			return nil
 		}); err != nil {
@@ -256,7 +256,7 @@ func (r *Reader) readTail(ctx context.Context, writer string, least, most int64,
 		more = int64(len(p.entries)) == r.atOnce()
 		p.settle()
 		close(p.ready)
-		if err := w.give(ctx, p); err != nil {
+		if err := w.queuePart(ctx, p); err != nil {
 			return err
 		}
 	}

@@ -63,7 +63,7 @@ func (r *Reader) walk(ctx context.Context, size int64, sink Sink, progress func(
 				sink.Unsealed(&p.entries[i])
 			}
 		} else {
-			p.give(sink)
+			p.deliver(sink)
 			done += int64(len(p.entries))
 		}
 		if progress != nil {
@@ -136,8 +136,8 @@ func (w *walk) read(ctx context.Context, cancel context.CancelCauseFunc, readers
 	return readers[0].readUnsealed(ctx, w)
 }
 
-// take waits for a part that is free, and give puts one into its place.
-func (w *walk) take(ctx context.Context) (*part, error) {
+// acquirePart waits for a free part, and queuePart queues a filled part for delivery.
+func (w *walk) acquirePart(ctx context.Context) (*part, error) {
 	select {
 	case p := <-w.empty:
 		p.reset()
@@ -147,7 +147,7 @@ func (w *walk) take(ctx context.Context) (*part, error) {
 	}
 }
 
-func (w *walk) give(ctx context.Context, p *part) error {
+func (w *walk) queuePart(ctx context.Context, p *part) error {
 	select {
 	case w.full <- p:
 		return nil
@@ -182,7 +182,7 @@ func (w *walk) window(ctx context.Context, r *Reader) (*part, error) {
 	if !w.more || w.size > 0 && w.next >= w.size-1 {
 		return nil, nil
 	}
-	p, err := w.take(ctx)
+	p, err := w.acquirePart(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -191,5 +191,5 @@ func (w *walk) window(ctx context.Context, r *Reader) (*part, error) {
 		return nil, err
 	}
 	w.jumps.add(p.entries)
-	return p, w.give(ctx, p)
+	return p, w.queuePart(ctx, p)
 }

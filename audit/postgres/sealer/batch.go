@@ -59,7 +59,7 @@ type pending struct {
 
 // shares divides a batch. Live writers have half of it, or more where the others
 // need less, so that no number of other names keeps a live writer's events waiting.
-func shares(ready []pending, batch, turn int) []pending {
+func shares(ready []pending, batch, rotation int) []pending {
 	var live, others []pending
 	need := int64(0)
 	for _, p := range ready {
@@ -70,22 +70,22 @@ func shares(ready []pending, batch, turn int) []pending {
 			need += p.last - p.sealed
 		}
 	}
-	divided := divide(live, batch-int(min(need, int64(batch/2))), turn)
+	divided := divide(live, batch-int(min(need, int64(batch/2))), rotation)
 	left := batch
 	for _, p := range divided {
 		left -= int(p.share)
 	}
-	return append(divided, divide(others, left, turn)...)
+	return append(divided, divide(others, left, rotation)...)
 }
 
 // divide gives each writer an equal share of a batch, and divides what a writer does
 // not need of its share among the others. Where there are more writers than leaves,
 // turn selects which of them are first.
-func divide(ready []pending, batch, turn int) []pending {
+func divide(ready []pending, batch, rotation int) []pending {
 	if len(ready) > batch {
 		rotated := make([]pending, 0, batch)
 		for i := range batch {
-			rotated = append(rotated, ready[(turn+i)%len(ready)])
+			rotated = append(rotated, ready[(rotation+i)%len(ready)])
 		}
 		ready = rotated
 	}
@@ -110,8 +110,8 @@ type run struct {
 	blocked         int64  // about how many of its events wait
 }
 
-// take adds an event of a writer to the batch, and reports whether it did.
-func (b *batch) take(r *run, l leaf) bool {
+// add adds an event of a writer to the batch, and reports whether it did.
+func (b *batch) add(r *run, l leaf) bool {
 	switch {
 	case r.stopped:
 		return false

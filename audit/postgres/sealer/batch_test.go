@@ -41,8 +41,8 @@ func TestBatchShrinks(t *testing.T) {
 	if err := s.Seal(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if first := limits[3]; first != 400 || s.Status().Sealed < 900 || s.halvings >= 3 {
-		t.Errorf("limits %v, sealed %d, halvings %d", limits, s.Status().Sealed, s.halvings)
+	if first := limits[3]; first != 400 || s.Status().Sealed < 900 || s.batchHalvings >= 3 {
+		t.Errorf("limits %v, sealed %d, halvings %d", limits, s.Status().Sealed, s.batchHalvings)
 	}
 	audittest.Close(t, l)
 }

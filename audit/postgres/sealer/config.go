@@ -80,8 +80,8 @@ var (
 	ErrForked = errors.New("the database holds another log than was published: it forked")
 	// ErrMayNotSeal: the login lacks the privilege.
 	ErrMayNotSeal = errors.New("the login may not seal the audit log")
-	// ErrHeldUp: a session of a login that may seal has the turn to seal and does not.
-	ErrHeldUp = errors.New("another session has the turn to seal and seals nothing; its transaction has a lock on audit.locks in pg_locks: end it with pg_terminate_backend")
+	// ErrNoProgress: a session of a login that may seal holds the sealing lock and seals nothing.
+	ErrNoProgress = errors.New("another session has the turn to seal and seals nothing; its transaction has a lock on audit.locks in pg_locks: end it with pg_terminate_backend")
 )
 
 // PlaceStatus is what is known of a place of publication.

@@ -84,8 +84,8 @@ func (s *Sealer) gather(ctx context.Context, tx pgx.Tx) (batch, error) {
 }
 
 func (s *Sealer) gatherReady(ctx context.Context, tx pgx.Tx, v survey, b *batch) error {
-	ready := s.shares(v.ready, s.batchLimit(), s.writers.turn)
-	s.writers.turn = (s.writers.turn + len(ready)) % len(v.ready)
+	ready := s.shares(v.ready, s.batchLimit(), s.writers.rotation)
+	s.writers.rotation = (s.writers.rotation + len(ready)) % len(v.ready)
 	b.more = len(ready) < len(v.ready)
 	if s.keys.leaves == 0 { // the first key that the log names has to be ours
 		slices.SortStableFunc(ready, func(a, b pending) int { return -isOwn(a.writer, b.writer, s.config.Writer()) })
@@ -119,11 +119,11 @@ func (s *Sealer) gatherReady(ctx context.Context, tx pgx.Tx, v survey, b *batch)
 		if !r.stopped && l.sequence > r.next && v.declared.steps(l.writer, r.next, l.sequence-1) {
 			r.next = l.sequence
 		}
-		taken := b.take(r, l)
+		removed := b.add(r, l)
 		if r.finding != "" {
 			s.writers.note(l.writer, r.finding, r.blocked)
 		}
-		if taken && l.kind == audit.KindSigningKey && s.handsOver(record) {
+		if removed && l.kind == audit.KindSigningKey && s.isHandover(record) {
 			b.more = true
 			break
 		}
@@ -146,7 +146,7 @@ func isOwn(a, b, own string) int {
 	return 0
 }
 
-func (s *Sealer) handsOver(record []byte) bool {
+func (s *Sealer) isHandover(record []byte) bool {
 	if s.config.Signer == nil {
 		return false
 	}

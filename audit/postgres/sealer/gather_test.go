@@ -83,7 +83,7 @@ func (s *Sealer) gatherByOneLimit(ctx context.Context, tx pgx.Tx) (batch, error)
 		}
 		record, _ := auditpg.RecordIn(nil, values[3:])
 		l.hash = audit.Leaf(record)
-		b.take(runs[l.writer], l)
+		b.add(runs[l.writer], l)
 	}
 	return b, rows.Err()
 }
@@ -129,8 +129,8 @@ func TestEveryWriterHasItsShare(t *testing.T) {
 		}
 	}
 	seen := make(map[string]bool)
-	for turn := 0; turn < 100; turn += 30 {
-		for _, p := range shares(slices.Clone(ready), 30, turn) {
+	for rotation := 0; rotation < 100; rotation += 30 {
+		for _, p := range shares(slices.Clone(ready), 30, rotation) {
 			if p.share != 1 {
 				t.Errorf("writer %s has a share of %d", p.writer, p.share)
 			}

@@ -19,7 +19,7 @@ func (s *Sealer) heartbeatDue(last latest) bool {
 		if s.heartbeat.note == "" { // it may have been there for long
 			seen = time.Time{}
 		}
-		s.heartbeat = lastSeen{note, seen}
+		s.heartbeat = heartbeatState{note, seen}
 	}
 	age := now.Sub(last.Time).Abs()
 	return age >= s.config.HeartbeatInterval && (s.heartbeat.at.IsZero() || now.Sub(s.heartbeat.at) >= s.config.HeartbeatInterval)

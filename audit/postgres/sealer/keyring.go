@@ -22,8 +22,8 @@ type eventKey struct {
 	sequence int64
 }
 
-// handOver is a sealed event in which a key hands over to another; both signed it.
-type handOver struct{ from, to audit.Key }
+// keyHandover is a sealed event in which a key hands over to another; both signed it.
+type keyHandover struct{ from, to audit.Key }
 
 // keyring holds the keys that matter to one sealer, of all that the log's events
 // name. A login that may record adds any number of such events. Each step reads a
@@ -32,10 +32,10 @@ type handOver struct{ from, to audit.Key }
 // that no key of these signed. A hand-over needs the signatures of both keys, so that
 // a stranger's events add nothing.
 type keyring struct {
-	own    audit.Key   // empty: the sealer has no key
-	before []audit.Key // the own key, and those that handed over to it, directly or not
-	after  []audit.Key // the own key, and those that it handed over to, directly or not
-	passed []handOver  // among these keys
+	own    audit.Key     // empty: the sealer has no key
+	before []audit.Key   // the own key, and those that handed over to it, directly or not
+	after  []audit.Key   // the own key, and those that it handed over to, directly or not
+	passed []keyHandover // among these keys
 
 	first   audit.Key // a key that an event of the log names; empty: none was found
 	named   bool      // an event names the own key without a key before it
@@ -52,9 +52,9 @@ type keyring struct {
 	leaves   int64    // leaves below are read once complete is true
 }
 
-// maxWanted bounds the names of signers. A login that may seal can add checkpoints of
+// maxWantedKeys bounds the names of signers. A login that may seal can add checkpoints of
 // any number of keys.
-const maxWanted = 1000
+const maxWantedKeys = 1000
 
 func newKeyring(own audit.Key) keyring {
 	k := keyring{own: own, wanted: make(map[string]bool)}
@@ -97,7 +97,7 @@ func (k *keyring) considerOwn(r audit.Registration, sealed bool, at eventKey) {
 }
 
 func (k *keyring) connect(r audit.Registration) {
-	h := handOver{r.Previous, r.Key}
+	h := keyHandover{r.Previous, r.Key}
 	if slices.Contains(k.passed, h) || !r.HandedOver(r.Previous) || !r.Possessed() {
 		return
 	}
@@ -130,13 +130,13 @@ func (k *keyring) anyNamed() bool { return k.own == "" || k.waiting != nil }
 // lacks reports whether the keys of some signers, where they count, were not searched
 // for.
 func (k *keyring) lacks(signers []string) bool {
-	return k.anyNamed() && len(k.wanted) < maxWanted && slices.ContainsFunc(signers, func(name string) bool { return !k.wanted[name] })
+	return k.anyNamed() && len(k.wanted) < maxWantedKeys && slices.ContainsFunc(signers, func(name string) bool { return !k.wanted[name] })
 }
 
 // search makes the next steps read all events again, for the keys of these signers.
 func (k *keyring) search(signers []string) {
 	for _, name := range signers {
-		if len(k.wanted) < maxWanted {
+		if len(k.wanted) < maxWantedKeys {
 			k.wanted[name] = true
 		}
 	}
@@ -146,7 +146,7 @@ func (k *keyring) search(signers []string) {
 // handedOver reports whether a sealed event hands over from a key to another; empty:
 // to any.
 func (k *keyring) handedOver(from, to audit.Key) bool {
-	return slices.ContainsFunc(k.passed, func(h handOver) bool { return h.from == from && (to == "" || h.to == to) })
+	return slices.ContainsFunc(k.passed, func(h keyHandover) bool { return h.from == from && (to == "" || h.to == to) })
 }
 
 // mayFollow reports whether the own key signs the checkpoint that follows one that

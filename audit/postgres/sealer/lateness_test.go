@@ -25,7 +25,7 @@ func TestBackdatedEvent(t *testing.T) {
 	audittest.Record(t, l, audittest.Decision("allow", 2))
 	audittest.Seal(t, s)
 	r := readertest.Verify(t, db, audit.Trust{})
-	if !r.Sound() || r.Lateness.Count != 1 || r.Lateness.Explained != 0 || r.Lateness.Most < 6*7*24*time.Hour || len(r.Lateness.Events) != 1 {
+	if !r.Sound() || r.Lateness.Count != 1 || r.Lateness.Explained != 0 || r.Lateness.Max < 6*7*24*time.Hour || len(r.Lateness.Events) != 1 {
 		t.Fatalf("%+v", r)
 	}
 	if got := r.Lateness.Events[0]; got.Writer != l.Writer() || got.FirstSequence != e.WriterSequence || got.Decisions != 1 || got.Size != r.Leaves {
@@ -69,7 +69,7 @@ func TestWriterBehind(t *testing.T) {
 		t.Fatalf("%d of its events are sealed", n)
 	}
 	r := readertest.Verify(t, db, audit.Trust{})
-	if !r.Sound() || r.Lateness.Count != 3 || r.Lateness.Most < 26*time.Hour || r.Lateness.Most > 27*time.Hour {
+	if !r.Sound() || r.Lateness.Count != 3 || r.Lateness.Max < 26*time.Hour || r.Lateness.Max > 27*time.Hour {
 		t.Errorf("%+v", r)
 	}
 }

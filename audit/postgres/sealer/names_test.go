@@ -52,10 +52,10 @@ func TestManyNames(t *testing.T) {
 	}
 	steps, passes := 0, 0
 	for all := false; !all; passes++ {
-		if passes > 2*names/(defaultWritersPerStep*turnsPerPass)+4 {
+		if passes > 2*names/(defaultWritersPerStep*maxPassSteps)+4 {
 			t.Fatalf("after %d passes the other writers are not sealed: %d leaves", passes, s.Status().Size)
 		}
-		s.turns = 0
+		s.passSteps = 0
 		for more := true; more; steps++ {
 			e := audittest.Decision("allow", steps)
 			if steps%10 == 0 {

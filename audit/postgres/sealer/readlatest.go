@@ -84,7 +84,7 @@ func (s *Sealer) readLatest(ctx context.Context, tx pgx.Tx, leaves int64) (lates
 			if l.refused == nil {
 				l.refused = err
 			}
-			if errors.Is(err, ErrNoKey) && len(l.unknown) < maxWanted {
+			if errors.Is(err, ErrNoKey) && len(l.unknown) < maxWantedKeys {
 				l.unknown = append(l.unknown, audit.SignerNames(l.note)...)
 			}
 			if skipped++; skipped <= 10 {

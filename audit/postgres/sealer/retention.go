@@ -98,14 +98,14 @@ func (r *Retention) Months(ctx context.Context, keepDays int) ([]ExpiringMonth, 
 	var all []ExpiringMonth
 	for _, month := range months {
 		m := ExpiringMonth{Month: month}
-		var events, taken *int64
+		var events, removed *int64
 		var sealed *time.Time
 		var refusal *string
 		if err := r.conn.QueryRow(ctx, `SELECT events, taken, sealed_by, refusal FROM audit.check_month($1, $2)`, month, keepDays).
-			Scan(&events, &taken, &sealed, &refusal); err != nil {
+			Scan(&events, &removed, &sealed, &refusal); err != nil {
 			return nil, r.explain("examine "+month.Format("2006-01"), err)
 		}
-		m.Events, m.Taken, m.SealedBy, m.Refusal = value(events), value(taken), value(sealed), value(refusal)
+		m.Events, m.Taken, m.SealedBy, m.Refusal = value(events), value(removed), value(sealed), value(refusal)
 		all = append(all, m)
 	}
 	return all, nil

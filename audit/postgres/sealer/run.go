@@ -90,7 +90,7 @@ func (s *Sealer) Close(ctx context.Context) error {
 // Seal seals all that can be sealed now. It is called by one goroutine at a time.
 func (s *Sealer) Seal(ctx context.Context) error {
 	var err error
-	s.turns = 0
+	s.passSteps = 0
 	for more := true; more && err == nil; {
 		more, err = s.step(ctx)
 	}

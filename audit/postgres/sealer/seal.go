@@ -49,7 +49,7 @@ func (s *Sealer) step(ctx context.Context) (more bool, err error) {
 }
 
 func isOurs(err error) bool {
-	return errors.Is(err, ErrNoKey) || errors.Is(err, ErrBehind) || errors.Is(err, ErrForked) || errors.Is(err, auditpg.ErrDamaged) || errors.Is(err, ErrHeldUp) || errors.Is(err, ErrMayNotSeal)
+	return errors.Is(err, ErrNoKey) || errors.Is(err, ErrBehind) || errors.Is(err, ErrForked) || errors.Is(err, auditpg.ErrDamaged) || errors.Is(err, ErrNoProgress) || errors.Is(err, ErrMayNotSeal)
 }
 
 // sealLock acquires the lock of the sealer for one transaction. It is a row lock
@@ -79,7 +79,7 @@ func (s *Sealer) seal(ctx context.Context, tx pgx.Tx) (more bool, err error) {
 	if !mine {
 		return false, s.watch(ctx, tx, last)
 	}
-	s.other = other{}
+	s.lockHolder = lockHolderState{}
 	return s.sealNext(ctx, tx, last)
 }
 
@@ -101,8 +101,8 @@ func (s *Sealer) sealNext(ctx context.Context, tx pgx.Tx, last latest) (more boo
 	if err != nil {
 		return false, err
 	}
-	s.turns++
-	more = b.more || b.rest && s.turns < turnsPerPass
+	s.passSteps++
+	more = b.more || b.rest && s.passSteps < maxPassSteps
 	if len(b.leaves) == 0 && tree.Size() == last.Size && !s.heartbeatDue(last) {
 		s.behind(false, b.rest, b.findings, b.blocked)
 		return more, nil
@@ -126,23 +126,23 @@ func (s *Sealer) watch(ctx context.Context, tx pgx.Tx, last latest) error {
 		return err
 	}
 	findings, blocked := s.writers.stuckOnes()
-	now, known := time.Now(), !s.other.since.IsZero()
+	now, known := time.Now(), !s.lockHolder.since.IsZero()
 	switch {
 	case len(v.ready) == 0:
 		if !v.rest {
-			s.other = other{}
+			s.lockHolder = lockHolderState{}
 		}
 		s.behind(false, v.rest, findings, blocked)
 		return nil
-	case known && last.leaves != s.other.size:
-		s.other = other{size: last.leaves, since: now}
+	case known && last.leaves != s.lockHolder.size:
+		s.lockHolder = lockHolderState{size: last.leaves, since: now}
 		s.behind(false, false, findings, blocked)
 	case !known:
-		s.other = other{last.leaves, now, true}
-	case now.Sub(s.other.since) > s.config.PatienceWithOthers:
-		return fmt.Errorf("%w, since %s", ErrHeldUp, s.other.since.UTC().Format(time.RFC3339))
+		s.lockHolder = lockHolderState{last.leaves, now, true}
+	case now.Sub(s.lockHolder.since) > s.config.PatienceWithOthers:
+		return fmt.Errorf("%w, since %s", ErrNoProgress, s.lockHolder.since.UTC().Format(time.RFC3339))
 	default:
-		s.other.stalled = true
+		s.lockHolder.stalled = true
 	}
 	s.behind(true, false, findings, blocked)
 	return nil
@@ -212,7 +212,7 @@ func (s *Sealer) rereadSigner(present audit.Key) bool {
 // instance has none. It is false where the event was recorded already and is not
 // in the database yet: while that is unavailable, the event is in the journal.
 func (s *Sealer) registerFirst(ctx context.Context) (registered bool, err error) {
-	if !s.registered.IsZero() && s.now().Sub(s.registered) < registerAgain {
+	if !s.registered.IsZero() && s.now().Sub(s.registered) < registrationRetry {
 		return false, errKeyNotInDatabase
 	}
 	if s.config.Signer == nil {
@@ -241,9 +241,9 @@ func (s *Sealer) registerFirst(ctx context.Context) (registered bool, err error)
 	return true, nil
 }
 
-// registerAgain is how long a recorded event may take to reach the database
+// registrationRetry is how long a recorded event may take to reach the database
 // before it counts as lost with the database that had it.
-const registerAgain = time.Minute
+const registrationRetry = time.Minute
 
 var errKeyNotInDatabase = errors.New("the signing key was recorded, and its event is not in the database yet: it follows from the journal")
 

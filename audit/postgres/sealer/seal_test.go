@@ -435,7 +435,7 @@ func TestFirstKeyIsRegisteredOnce(t *testing.T) {
 	if len(journal) != 1 {
 		t.Fatalf("recorded %d times", len(journal))
 	}
-	now = now.Add(2 * registerAgain) // lost with the database that had it
+	now = now.Add(2 * registrationRetry) // lost with the database that had it
 	if err := s.Seal(t.Context()); !errors.Is(err, errKeyNotInDatabase) || len(journal) != 2 {
 		t.Fatalf("recorded %d times: %v", len(journal), err)
 	}

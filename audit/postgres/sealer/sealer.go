@@ -26,22 +26,22 @@ type Sealer struct {
 
 	conn *pgx.Conn
 	// replication is the server's state of replication to a standby.
-	replication database.Replication
-	writers     writers
-	turns       int     // steps of this pass
-	locked      bool    // the latest step held the sealing lock
-	keys        keyring // of this connection
-	halvings    int     // how often the batch is halved, because steps timed out
-	other       other
-	heartbeat   lastSeen
-	gapValid    map[int64]bool       // by number of a sealed declaration: whether sealing may skip the gap
-	absent      map[string]time.Time // by writer without a session: since when
-	lost        map[string]int64     // last numbers of the writers that are recorded as lost
-	now         func() time.Time
-	compared    time.Time        // when the places were last compared with the database; zero: not on this connection
-	newest      audit.Checkpoint // the newest that this instance published or read from the database
-	registered  time.Time        // when this instance recorded the log's first key; zero: never
-	fork        string           // the recorded fork; "": none
+	replication   database.Replication
+	writers       writers
+	passSteps     int     // steps of this pass
+	locked        bool    // the latest step held the sealing lock
+	keys          keyring // of this connection
+	batchHalvings int     // how often the batch is halved, because steps timed out
+	lockHolder    lockHolderState
+	heartbeat     heartbeatState
+	gapValid      map[int64]bool       // by number of a sealed declaration: whether sealing may skip the gap
+	absent        map[string]time.Time // by writer without a session: since when
+	lost          map[string]int64     // last numbers of the writers that are recorded as lost
+	now           func() time.Time
+	compared      time.Time        // when the places were last compared with the database; zero: not on this connection
+	newest        audit.Checkpoint // the newest that this instance published or read from the database
+	registered    time.Time        // when this instance recorded the log's first key; zero: never
+	fork          string           // the recorded fork; "": none
 	// compareNewest is comparePublished; a test replaces it to show that it is needed.
 	compareNewest func(context.Context, pgx.Tx, latest) error
 	// gatherNext is gather; a test replaces it to show that its shares are needed.
@@ -49,7 +49,7 @@ type Sealer struct {
 	// readRegistrations is readPage; a test replaces it to show that it is needed.
 	readRegistrations func(context.Context, pgx.Tx) (end bool, err error)
 	// shares is the function shares; a test replaces it to show that it is needed.
-	shares func(ready []pending, batch, turn int) []pending
+	shares func(ready []pending, batch, rotation int) []pending
 	// writersPerStep bounds the writers that a step surveys in addition to the live ones,
 	// and the names that a step reads. A test sets it to show that it is needed.
 	writersPerStep int
@@ -95,14 +95,14 @@ func (s *Sealer) drop() {
 	}
 }
 
-// lastSeen determines whether a checkpoint is due although no event waits to be sealed.
-type lastSeen struct {
+// heartbeatState determines whether a checkpoint is due although no event waits to be sealed.
+type heartbeatState struct {
 	note string    // of the latest checkpoint that this instance read
 	at   time.Time // when this instance first read it, by its own clock; zero: at the start
 }
 
-// other is what an instance observes of the session that holds the sealing lock.
-type other struct {
+// lockHolder is what an instance observes of the session that holds the sealing lock.
+type lockHolderState struct {
 	size    int64     // of the latest checkpoint
 	since   time.Time // since when it is the latest while events wait; zero: none waits
 	stalled bool      // the other session shows no progress

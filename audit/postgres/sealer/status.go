@@ -24,7 +24,7 @@ func (s *Sealer) note(err error) {
 	defer s.mu.Unlock()
 	was := s.status.Err
 	s.status.Err = err
-	if err == nil && !s.other.stalled {
+	if err == nil && !s.lockHolder.stalled {
 		s.status.LastSuccess = time.Now()
 	}
 	switch {
@@ -87,7 +87,7 @@ func (s *Sealer) unsealed(ctx context.Context) (v survey, err error) {
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
 	s.writers = newWriters()
-	for range turnsPerPass {
+	for range maxPassSteps {
 		if v, err = s.survey(ctx, tx); err != nil || len(v.ready) > 0 || !v.rest {
 			break
 		}

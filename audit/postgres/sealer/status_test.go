@@ -80,7 +80,7 @@ func TestEverySealFailureHasAReason(t *testing.T) {
 		}
 		known[reason] = true
 	}
-	for _, err := range []error{ErrNoKey, ErrMayNotSeal, ErrBehind, ErrForked, auditpg.ErrDamaged, ErrHeldUp, ErrMayNotSeal, t.Context().Err(), pgx.ErrNoRows} {
+	for _, err := range []error{ErrNoKey, ErrMayNotSeal, ErrBehind, ErrForked, auditpg.ErrDamaged, ErrNoProgress, ErrMayNotSeal, t.Context().Err(), pgx.ErrNoRows} {
 		if reason := (Status{Err: err}).Reason(); !known[reason] || (reason == "") != (err == nil) {
 			t.Errorf("%v has the reason %q", err, reason)
 		}

@@ -21,8 +21,8 @@ import (
 // connections bounds.
 const (
 	defaultWritersPerStep = 1000
-	// turnsPerPass bounds the steps of one pass that find nothing to seal.
-	turnsPerPass = 10
+	// maxPassSteps bounds the steps of one pass that find nothing to seal.
+	maxPassSteps = 10
 	// maxUnfinished bounds the writers that are surveyed between two rounds over all
 	// names of the log. Further ones are surveyed once in each round.
 	maxUnfinished = 20_000
@@ -38,11 +38,11 @@ type writers struct {
 	live       map[string]bool // as of the latest step
 	surveyed   []string        // by the latest step
 
-	reading bool      // a round over all names of the log is under way
-	cursor  string    // the last name that the round has read
-	scanned time.Time // when the latest round began
-	more    bool      // a writer of this cycle had more events than its share
-	turn    int       // where the next batch begins, if there are more writers than leaves in one
+	reading  bool      // a round over all names of the log is under way
+	cursor   string    // the last name that the round has read
+	scanned  time.Time // when the latest round began
+	more     bool      // a writer of this cycle had more events than its share
+	rotation int       // where the next batch begins, if there are more writers than leaves in one
 
 	stuck map[string]stuckWriter
 }

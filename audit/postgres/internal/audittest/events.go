@@ -15,11 +15,11 @@ import (
 
 func AttributesOf(t *testing.T, record []byte) map[string]string {
 	t.Helper()
-	var said struct{ Attributes map[string]string }
-	if err := json.Unmarshal(record, &said); err != nil {
+	var recordFields struct{ Attributes map[string]string }
+	if err := json.Unmarshal(record, &recordFields); err != nil {
 		t.Fatal(err)
 	}
-	return said.Attributes
+	return recordFields.Attributes
 }
 
 // DigestOf is what policies are named by.

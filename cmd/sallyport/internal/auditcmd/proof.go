@@ -127,14 +127,14 @@ type proofLine struct {
 }
 
 func prove(ctx context.Context, r *auditreader.Reader, record []byte, under auditreader.Which) (*proofLine, error) {
-	var said struct {
+	var values struct {
 		Writer   string `json:"writer"`
 		Sequence int64  `json:"writer_sequence"`
 	}
-	if err := json.Unmarshal(record, &said); err != nil {
+	if err := json.Unmarshal(record, &values); err != nil {
 		return nil, fmt.Errorf("read the record: %w", err)
 	}
-	p, err := r.Prove(ctx, said.Writer, said.Sequence, under)
+	p, err := r.Prove(ctx, values.Writer, values.Sequence, under)
 	if err != nil {
 		return nil, err
 	}

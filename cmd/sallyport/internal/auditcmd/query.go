@@ -49,7 +49,7 @@ Where nothing matches the status is 0, and a line on standard error reports that
 	path := c.Flags().StringP("out", "o", "-", "`FILE` to write, which must not be there yet; - is standard output")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		now := time.Now()
-		q, err := filters.question(now)
+		q, err := filters.filter(now)
 		if err == nil {
 			err = filters.between(q, *until, now)
 		}
@@ -63,7 +63,7 @@ Where nothing matches the status is 0, and a line on standard error reports that
 		if err != nil {
 			return cli.Invalid(fmt.Errorf("%w\nsee: %s --help", err, c.CommandPath()))
 		}
-		asked := query{from: from, question: q, format: format.Value, out: *path}
+		asked := query{from: from, filter: q, format: format.Value, out: *path}
 		return cli.UntilBrokenPipe(func() error { return asked.run(c) })
 	}
 	return c
@@ -97,12 +97,12 @@ func chosenColumns(given []string, format string) ([]string, error) {
 	return given, nil
 }
 
-// query is one question, and where its answer goes.
+// query is a query and the destination of its rows.
 type query struct {
-	from     auditdb.Flags
-	question *auditreader.Filter
-	format   string
-	out      string
+	from   auditdb.Flags
+	filter *auditreader.Filter
+	format string
+	out    string
 }
 
 func (q *query) run(c *cobra.Command) (err error) {
@@ -118,41 +118,41 @@ func (q *query) run(c *cobra.Command) (err error) {
 		return err
 	}
 	defer done()
-	asker, err := auditreader.OpenQuerier(c.Context(), url)
+	querier, err := auditreader.OpenQuerier(c.Context(), url)
 	if err != nil {
 		return err
 	}
-	defer asker.Close()
+	defer querier.Close()
 	out := io.Writer(c.OutOrStdout())
 	if file != nil {
 		out = file
 	}
-	rows, err := answer(c.Context(), asker, q, out)
+	rows, err := writeRows(c.Context(), querier, q, out)
 	if err != nil {
 		return err
 	}
 	if rows == 0 {
-		fmt.Fprintf(c.ErrOrStderr(), "nothing matches from %s to %s\n", cli.FormatTime(q.question.Since), cli.FormatTime(q.question.Until))
+		fmt.Fprintf(c.ErrOrStderr(), "nothing matches from %s to %s\n", cli.FormatTime(q.filter.Since), cli.FormatTime(q.filter.Until))
 	}
 	if file == nil {
 		return nil
 	}
-	sequence, err := file.Keep(c.Context(), asker, auditreader.Export{
+	sequence, err := file.Publish(c.Context(), querier, auditreader.Export{
 		What: "audit query", Parameters: q.parameters(), Rows: rows, Tool: "sallyport " + cli.Version(),
 	})
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(c.ErrOrStderr(), "%s: %d rows from %s to %s, sha256 %x, recorded as event %d of the writer database\n",
-		q.out, rows, cli.FormatTime(q.question.Since), cli.FormatTime(q.question.Until), file.Digest(), sequence)
+		q.out, rows, cli.FormatTime(q.filter.Since), cli.FormatTime(q.filter.Until), file.Digest(), sequence)
 	return nil
 }
 
-// answer writes the rows in the format that was asked for.
-func answer(ctx context.Context, asker *auditreader.Querier, q *query, out io.Writer) (int64, error) {
+// writeRows writes the rows in the requested format.
+func writeRows(ctx context.Context, querier *auditreader.Querier, q *query, out io.Writer) (int64, error) {
 	buffered := bufio.NewWriterSize(out, 64<<10)
-	w := newRowWriter(q.format, buffered, q.question.Columns)
-	rows, err := asker.Query(ctx, q.question, w.row)
+	w := newRowWriter(q.format, buffered, q.filter.Columns)
+	rows, err := querier.Query(ctx, q.filter, w.row)
 	if err == nil {
 		err = w.close()
 	}

@@ -152,11 +152,11 @@ func TestQueryWords(t *testing.T) {
 		"alow": "", "no-rule-matched": "no_rule_matched", "no_rule_match": "no_rule_matched", "expired": "credential_expired",
 		"policy_deny": "policy_denied", "zzz": "", "audit_unavailble": "audit_unavailable",
 	} {
-		if got := cli.NearestWord(given, ReasonWords); got != want {
+		if got := cli.Nearest(given, ReasonWords); got != want {
 			t.Errorf("%s is near %q, want %q", given, got, want)
 		}
 	}
-	if got := cli.NearestWord("alow", []string{"allow", "deny"}); got != "allow" {
+	if got := cli.Nearest("alow", []string{"allow", "deny"}); got != "allow" {
 		t.Errorf("alow is near %q", got)
 	}
 }
@@ -225,8 +225,8 @@ func TestFilters(t *testing.T) {
 		{[]string{"--limit", "-1"}, "--limit -1"},
 		{[]string{"--host", "*.Partner.Example.", "--client", "10.1.0.0/16", "--columns", "all"}, "file does not exist"},
 	} {
-		if said, err := parse(tt.args...); err == nil || !strings.Contains(said, tt.want) {
-			t.Errorf("%q: %s, want %q", tt.args, said, tt.want)
+		if values, err := parse(tt.args...); err == nil || !strings.Contains(values, tt.want) {
+			t.Errorf("%q: %s, want %q", tt.args, values, tt.want)
 		}
 	}
 }
@@ -234,13 +234,13 @@ func TestFilters(t *testing.T) {
 func TestParameters(t *testing.T) {
 	q := addFilterFlags(new(cobra.Command), auditdb.Flags{}, "")
 	*q.hosts, *q.ports = []string{"*.partner.example"}, []int32{443}
-	question, err := q.question(time.Now())
+	question, err := q.filter(time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
 	question.Since, question.Until = time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC), time.Date(2026, 11, 21, 8, 40, 0, 0, time.UTC)
 	question.Columns = []string{"time"}
-	got := string((&query{question: question, format: "csv"}).parameters())
+	got := string((&query{filter: question, format: "csv"}).parameters())
 	if want := `{"columns":["time"],"format":"csv","host":["*.partner.example"],"order":"newest","port":[443],"self_tests":"excluded","since":"2026-11-01T00:00:00Z","until":"2026-11-21T08:40:00Z"}`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}

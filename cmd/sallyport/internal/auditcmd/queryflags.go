@@ -67,8 +67,8 @@ func addFilterFlags(c *cobra.Command, from auditdb.Flags, since string) *filterF
 	return f
 }
 
-// question checks the filters. Times that are so long ago are counted from now.
-func (f *filterFlags) question(now time.Time) (*auditreader.Filter, error) {
+// filter checks the flags and returns their filter. Times that are so long ago are counted from now.
+func (f *filterFlags) filter(now time.Time) (*auditreader.Filter, error) {
 	q := &auditreader.Filter{
 		Kinds: *f.kinds, Verdicts: *f.verdicts, Modes: *f.modes, Reasons: *f.reasons, Rules: *f.rules,
 		Workspaces: *f.workspaces, Repositories: *f.repositories, Deployments: *f.deployments,
@@ -123,7 +123,7 @@ func (f *filterFlags) question(now time.Time) (*auditreader.Filter, error) {
 	return q, errors.Join(problems...)
 }
 
-// between sets the end of the time that is asked about.
+// between sets the end of the period.
 func (f *filterFlags) between(q *auditreader.Filter, until string, now time.Time) error {
 	at, err := cli.ParseTime(until, now)
 	if err != nil {
@@ -172,40 +172,40 @@ func parseNetwork(given string) (netip.Prefix, error) {
 	return network.Masked(), nil
 }
 
-// parameters are what was asked, for the record: enough to ask it again.
+// parameters are the query for the record, complete enough to repeat the query.
 func (q *query) parameters() []byte {
 	given := map[string]any{
-		"since": q.question.Since.UTC().Format(time.RFC3339Nano), "until": q.question.Until.UTC().Format(time.RFC3339Nano),
-		"order": "newest", "format": q.format, "columns": q.question.Columns,
+		"since": q.filter.Since.UTC().Format(time.RFC3339Nano), "until": q.filter.Until.UTC().Format(time.RFC3339Nano),
+		"order": "newest", "format": q.format, "columns": q.filter.Columns,
 	}
-	if q.question.Oldest {
+	if q.filter.Oldest {
 		given["order"] = "oldest"
 	}
-	if len(q.question.Columns) == 0 {
+	if len(q.filter.Columns) == 0 {
 		given["columns"] = auditreader.Columns(false)
 	}
-	if q.question.Limit > 0 {
-		given["limit"] = q.question.Limit
+	if q.filter.Limit > 0 {
+		given["limit"] = q.filter.Limit
 	}
-	if q.question.WouldDeny != nil {
-		given["would_deny"] = *q.question.WouldDeny
+	if q.filter.WouldDeny != nil {
+		given["would_deny"] = *q.filter.WouldDeny
 	}
-	if q.question.ExcludeSelfTests {
+	if q.filter.ExcludeSelfTests {
 		given["self_tests"] = "excluded"
 	}
-	if len(q.question.Ports) > 0 {
-		given["port"] = q.question.Ports
+	if len(q.filter.Ports) > 0 {
+		given["port"] = q.filter.Ports
 	}
-	if len(q.question.Builds) > 0 {
-		given["build"] = q.question.Builds
+	if len(q.filter.Builds) > 0 {
+		given["build"] = q.filter.Builds
 	}
-	if len(q.question.Clients) > 0 {
-		given["client"] = q.question.Clients
+	if len(q.filter.Clients) > 0 {
+		given["client"] = q.filter.Clients
 	}
 	for name, values := range map[string][]string{
-		"kind": q.question.Kinds, "verdict": q.question.Verdicts, "mode": q.question.Modes, "reason": q.question.Reasons, "rule": q.question.Rules,
-		"workspace": q.question.Workspaces, "repository": q.question.Repositories, "deployment": q.question.Deployments, "host": q.question.Hosts,
-		"revision": q.question.Revisions, "step": q.question.Steps, "pipeline": q.question.Pipelines, "decision": q.question.Decisions, "writer": q.question.Writers,
+		"kind": q.filter.Kinds, "verdict": q.filter.Verdicts, "mode": q.filter.Modes, "reason": q.filter.Reasons, "rule": q.filter.Rules,
+		"workspace": q.filter.Workspaces, "repository": q.filter.Repositories, "deployment": q.filter.Deployments, "host": q.filter.Hosts,
+		"revision": q.filter.Revisions, "step": q.filter.Steps, "pipeline": q.filter.Pipelines, "decision": q.filter.Decisions, "writer": q.filter.Writers,
 	} {
 		if len(values) > 0 {
 			given[name] = values

@@ -51,12 +51,12 @@ counted separately.`,
 				return err
 			}
 			defer done()
-			asker, err := auditreader.OpenQuerier(c.Context(), url)
+			querier, err := auditreader.OpenQuerier(c.Context(), url)
 			if err != nil {
 				return err
 			}
-			defer asker.Close()
-			totals, err := asker.Totals(c.Context(), begin, end, *top)
+			defer querier.Close()
+			totals, err := querier.Totals(c.Context(), begin, end, *top)
 			if err != nil {
 				return err
 			}

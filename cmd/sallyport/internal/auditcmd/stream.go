@@ -56,7 +56,7 @@ status 0.`,
 		if *interval < 10*time.Millisecond {
 			return cli.Invalid(fmt.Errorf("--interval %s: want at least 10ms", *interval))
 		}
-		f := &follow{once: *once, interval: *interval, told: c.ErrOrStderr()}
+		f := &follow{once: *once, interval: *interval, messages: c.ErrOrStderr()}
 		return cli.UntilBrokenPipe(func() error { return f.run(c, from, *out, *position) })
 	}
 	return c
@@ -66,7 +66,7 @@ status 0.`,
 type follow struct {
 	once     bool
 	interval time.Duration
-	told     io.Writer
+	messages io.Writer
 
 	place   *followPlace
 	out     followOutput
@@ -122,7 +122,7 @@ func (f *follow) persist(ctx context.Context, url string) error {
 		follower, err := auditreader.OpenFollower(ctx, url)
 		if err == nil {
 			if lost {
-				fmt.Fprintln(f.told, "the database is back")
+				fmt.Fprintln(f.messages, "the database is back")
 			}
 			connected, lost, pause = true, false, f.interval
 			err = f.follow(ctx, follower)
@@ -130,15 +130,15 @@ func (f *follow) persist(ctx context.Context, url string) error {
 		}
 		switch {
 		case ctx.Err() != nil || err == nil:
-			return f.keep() // an orderly end
+			return f.syncPosition() // an orderly end
 		case !connected || !auditreader.IsLost(err):
-			return errors.Join(err, f.keep())
+			return errors.Join(err, f.syncPosition())
 		case !lost:
 			lost = true
-			fmt.Fprintf(f.told, "the database is unavailable, retrying: %v\n", err)
+			fmt.Fprintf(f.messages, "the database is unavailable, retrying: %v\n", err)
 		}
 		if !f.wait(ctx, pause) {
-			return f.keep()
+			return f.syncPosition()
 		}
 	}
 }
@@ -149,7 +149,7 @@ func (f *follow) wait(ctx context.Context, pause time.Duration) bool {
 	case <-time.After(pause):
 	case <-f.hangups:
 		if err := f.out.reopen(); err != nil {
-			fmt.Fprintf(f.told, "SIGHUP: %v\n", err)
+			fmt.Fprintf(f.messages, "SIGHUP: %v\n", err)
 		}
 	case <-ctx.Done():
 		return false
@@ -174,12 +174,12 @@ func (f *follow) follow(ctx context.Context, from *auditreader.Follower) error {
 			lines = audit.AppendFollowed(lines, &entries[i])
 		}
 		if len(entries) > 0 {
-			if err := f.hand(lines, &entries[len(entries)-1]); err != nil {
+			if err := f.writeEntries(lines, &entries[len(entries)-1]); err != nil {
 				return err
 			}
 		}
 		if len(entries) == 0 || f.dirty > followBytes || time.Since(f.kept) > followAge {
-			if err := f.keep(); err != nil {
+			if err := f.syncPosition(); err != nil {
 				return err
 			}
 		}
@@ -195,8 +195,8 @@ func (f *follow) follow(ctx context.Context, from *auditreader.Follower) error {
 	}
 }
 
-// hand writes lines, the last of which is of this entry.
-func (f *follow) hand(lines []byte, last *audit.Entry) error {
+// writeEntries writes lines; the last line is of the entry last.
+func (f *follow) writeEntries(lines []byte, last *audit.Entry) error {
 	select {
 	case <-f.hangups:
 		if err := f.out.reopen(); err != nil {
@@ -212,8 +212,8 @@ func (f *follow) hand(lines []byte, last *audit.Entry) error {
 	return nil
 }
 
-// keep makes what was written durable, and then that it was.
-func (f *follow) keep() error {
+// syncPosition makes the written lines durable, and then the position after them.
+func (f *follow) syncPosition() error {
 	f.kept = time.Now()
 	if f.dirty == 0 {
 		return nil

@@ -45,18 +45,18 @@ func openFollowPlace(path string) (*followPlace, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return p, nil
 	}
-	var said followPlaceFile
+	var values followPlaceFile
 	if err == nil {
-		err = json.Unmarshal(text, &said)
+		err = json.Unmarshal(text, &values)
 	}
-	if err == nil && said.Next < 1 {
-		err = fmt.Errorf("next is %d", said.Next)
+	if err == nil && values.Next < 1 {
+		err = fmt.Errorf("next is %d", values.Next)
 	}
 	if err != nil {
 		p.close()
 		return nil, fmt.Errorf("%s has no valid position: %w; remove the file to stream the log from its beginning", path, err)
 	}
-	p.next, p.hash = said.Next, said.Hash
+	p.next, p.hash = values.Next, values.Hash
 	return p, nil
 }
 

@@ -44,7 +44,7 @@ An interruption ends it with status 0.`,
 	format := cli.AddFormatFlag(c)
 	interval := c.Flags().Duration("interval", time.Second, "how often to look")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		q, err := filters.question(time.Now())
+		q, err := filters.filter(time.Now())
 		if err == nil {
 			err = checkLimit(*lines)
 		}
@@ -58,7 +58,7 @@ An interruption ends it with status 0.`,
 		if !q.Since.IsZero() && !c.Flags().Changed("lines") {
 			q.Limit = 0
 		}
-		t := &tail{question: q, interval: *interval, asJSON: format(), told: c.ErrOrStderr()}
+		t := &tail{filter: q, interval: *interval, asJSON: format(), messages: c.ErrOrStderr()}
 		return cli.UntilBrokenPipe(func() error { return t.run(c, from) })
 	}
 	return c
@@ -66,10 +66,10 @@ An interruption ends it with status 0.`,
 
 // tail shows what comes.
 type tail struct {
-	question *auditreader.Filter
+	filter   *auditreader.Filter
 	interval time.Duration
 	asJSON   bool
-	told     io.Writer
+	messages io.Writer
 
 	tail  *auditreader.Tail
 	begun bool
@@ -89,14 +89,14 @@ func (t *tail) run(c *cobra.Command, from auditdb.Flags) error {
 	} else {
 		t.write = t.text
 	}
-	return persist(c.Context(), url, t.told, t.follow)
+	return persist(c.Context(), url, t.messages, t.follow)
 }
 
 // follow gives what there is and what comes, until something goes wrong.
-func (t *tail) follow(ctx context.Context, asker *auditreader.Querier) error {
+func (t *tail) follow(ctx context.Context, querier *auditreader.Querier) error {
 	row := func(r auditreader.Row) error { return t.write(r) }
 	if !t.begun {
-		if err := t.tail.Begin(ctx, asker, t.question, row); err != nil {
+		if err := t.tail.Begin(ctx, querier, t.filter, row); err != nil {
 			return err
 		}
 		t.begun = true
@@ -104,7 +104,7 @@ func (t *tail) follow(ctx context.Context, asker *auditreader.Querier) error {
 	tick := time.NewTicker(t.interval)
 	defer tick.Stop()
 	for {
-		more, err := t.tail.Look(ctx, asker, t.question, row)
+		more, err := t.tail.Poll(ctx, querier, t.filter, row)
 		if err := errors.Join(err, t.w.Flush()); err != nil {
 			return err
 		}
@@ -121,19 +121,19 @@ func (t *tail) follow(ctx context.Context, asker *auditreader.Querier) error {
 
 // persist runs work on a connection, and on another one when that is lost. The
 // first has to come about at once. It is nil where the context has ended.
-func persist(ctx context.Context, url string, told io.Writer, work func(context.Context, *auditreader.Querier) error) error {
+func persist(ctx context.Context, url string, messages io.Writer, work func(context.Context, *auditreader.Querier) error) error {
 	const pause = time.Second
 	connected, lost := false, false
 	for {
-		asker, err := auditreader.OpenQuerier(ctx, url)
+		querier, err := auditreader.OpenQuerier(ctx, url)
 		if err == nil {
 			connected = true
 			if lost {
-				fmt.Fprintln(told, "the database is back")
+				fmt.Fprintln(messages, "the database is back")
 			}
 			lost = false
-			err = work(ctx, asker)
-			asker.Close()
+			err = work(ctx, querier)
+			querier.Close()
 		}
 		switch {
 		case ctx.Err() != nil:
@@ -142,7 +142,7 @@ func persist(ctx context.Context, url string, told io.Writer, work func(context.
 			return err
 		case !lost:
 			lost = true
-			fmt.Fprintf(told, "the database is unavailable, retrying: %v\n", err)
+			fmt.Fprintf(messages, "the database is unavailable, retrying: %v\n", err)
 		}
 		select {
 		case <-time.After(pause):
@@ -154,20 +154,20 @@ func persist(ctx context.Context, url string, told io.Writer, work func(context.
 
 // text writes an event on one line.
 func (t *tail) text(e event) error {
-	said := map[string]string{}
+	values := map[string]string{}
 	for i := range e.Len() {
-		said[e.Name(i)] = audit.Text(e.Text(i), math.MaxInt)
+		values[e.Name(i)] = audit.Text(e.Text(i), math.MaxInt)
 	}
-	to := said["host"]
+	to := values["host"]
 	if to != "" {
-		to = net.JoinHostPort(to, said["port"])
+		to = net.JoinHostPort(to, values["port"])
 	}
-	parts := []string{said["time"], said["kind"]}
+	parts := []string{values["time"], values["kind"]}
 	for _, part := range []string{
-		said["verdict"], wouldDeny(said["would_deny"]), said["reason"], said["close_reason"],
-		cmp.Or(said["repository"], said["repository_uuid"]), cmp.Or(said["deployment"], said["deployment_uuid"]),
-		said["action"], said["method"], to, prefixed("rule=", said["rule"]), prefixed("bytes_sent=", said["bytes_sent"]), prefixed("bytes_received=", said["bytes_received"]),
-		prefixed("id=", said["decision_id"]),
+		values["verdict"], wouldDeny(values["would_deny"]), values["reason"], values["close_reason"],
+		cmp.Or(values["repository"], values["repository_uuid"]), cmp.Or(values["deployment"], values["deployment_uuid"]),
+		values["action"], values["method"], to, prefixed("rule=", values["rule"]), prefixed("bytes_sent=", values["bytes_sent"]), prefixed("bytes_received=", values["bytes_received"]),
+		prefixed("id=", values["decision_id"]),
 	} {
 		if part != "" {
 			parts = append(parts, part)

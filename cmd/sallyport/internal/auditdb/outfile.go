@@ -46,7 +46,7 @@ func (o *OutFile) Write(b []byte) (int, error) {
 // Digest is the SHA-256 of what was written so far.
 func (o *OutFile) Digest() []byte { return o.sum.Sum(nil) }
 
-// Discard takes the temporary file away. After keep it does nothing.
+// Discard removes the temporary file. After Publish it does nothing.
 func (o *OutFile) Discard() {
 	if o.file != nil {
 		_ = o.file.Close()
@@ -54,14 +54,14 @@ func (o *OutFile) Discard() {
 	}
 }
 
-// Keep records what was written and gives it its name. Where it cannot be
-// recorded there is no file.
-func (o *OutFile) Keep(ctx context.Context, asker *auditreader.Querier, x auditreader.Export) (sequence int64, err error) {
+// Publish records the export, and then gives the file its name. If the export cannot be
+// recorded, no file with that name exists.
+func (o *OutFile) Publish(ctx context.Context, querier *auditreader.Querier, x auditreader.Export) (sequence int64, err error) {
 	if err := o.file.Sync(); err != nil {
 		return 0, fmt.Errorf("--out: %w", err)
 	}
 	x.Digest = [sha256.Size]byte(o.Digest())
-	if sequence, err = asker.RecordExport(ctx, x); err != nil {
+	if sequence, err = querier.RecordExport(ctx, x); err != nil {
 		return 0, fmt.Errorf("%w; %s was not written", err, o.path)
 	}
 	// A link, unlike a rename, does not take the place of what came meanwhile.

@@ -16,7 +16,7 @@ func OneOf(flag, given string, known []string) error {
 	if slices.Contains(known, given) {
 		return nil
 	}
-	if near := NearestWord(given, known); near != "" {
+	if near := Nearest(given, known); near != "" {
 		return fmt.Errorf("%s %q is not known: did you mean %s?", flag, given, near)
 	}
 	if len(known) <= 20 {
@@ -25,8 +25,8 @@ func OneOf(flag, given string, known []string) error {
 	return fmt.Errorf("%s %q is not known", flag, given)
 }
 
-// NearestWord is the word that is most like this one; empty where none is alike.
-func NearestWord(given string, known []string) string {
+// Nearest returns the known word that is most similar to a given one, or "" if none is similar.
+func Nearest(given string, known []string) string {
 	if len(given) > 60 {
 		return ""
 	}
@@ -58,10 +58,10 @@ func nearestCommand(c *cobra.Command, word string) string {
 			paths, below = append(paths, sub.Name()+" "+leaf.Name()), append(below, leaf.Name())
 		}
 	}
-	if near := NearestWord(word, own); near != "" {
+	if near := Nearest(word, own); near != "" {
 		return near
 	}
-	if near := NearestWord(word, below); near != "" {
+	if near := Nearest(word, below); near != "" {
 		return paths[slices.Index(below, near)]
 	}
 	return ""

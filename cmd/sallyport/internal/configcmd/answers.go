@@ -17,7 +17,7 @@ const scopesHeader = "X-OAuth-Scopes"
 
 // answers keeps the metadata of the responses of an issuer and its API: the server's
 // clock and the scopes of the access token. It is safe for concurrent use.
-type answers struct {
+type responseLog struct {
 	http.RoundTripper
 
 	mu     sync.Mutex
@@ -26,7 +26,7 @@ type answers struct {
 	scopes []string      // nil: not reported
 }
 
-func (a *answers) RoundTrip(r *http.Request) (*http.Response, error) {
+func (a *responseLog) RoundTrip(r *http.Request) (*http.Response, error) {
 	began := time.Now()
 	response, err := a.RoundTripper.RoundTrip(r)
 	if err != nil {
@@ -52,7 +52,7 @@ func (a *answers) RoundTrip(r *http.Request) (*http.Response, error) {
 const issuerTolerance = 2 * time.Second
 
 // clock compares the clocks. Tokens carry times of the issuer's.
-func (a *answers) clock(leeway time.Duration) (detail, warning string) {
+func (a *responseLog) clock(leeway time.Duration) (detail, warning string) {
 	if !a.dated {
 		return "the issuer reports no time", ""
 	}
@@ -84,7 +84,7 @@ func neededScopes(cfg *config.Config, workspace string) map[string]string {
 
 // checkScopes lists what the access token may do, and warns of what is missing and of
 // what is too much.
-func (a *answers) checkScopes(needed map[string]string) (detail string, warnings []string) {
+func (a *responseLog) checkScopes(needed map[string]string) (detail string, warnings []string) {
 	if a.scopes == nil {
 		return "the API does not report the access token's scopes", nil
 	}

@@ -187,8 +187,8 @@ func checkIdentity(ctx context.Context, r *checkReport, cfg *config.Config) {
 		one.Identity.Bitbucket = []config.Bitbucket{w}
 		c := components.Identity(&one)
 		c.StateDirectory, c.AdmittedMaxAge = "", 0
-		heard := &answers{RoundTripper: bitbucketapi.NewTransport()}
-		a, err := bitbucket.New(c, bitbucket.Deps{Transport: heard})
+		responses := &responseLog{RoundTripper: bitbucketapi.NewTransport()}
+		a, err := bitbucket.New(c, bitbucket.Deps{Transport: responses})
 		if err != nil {
 			r.add("workspace "+w.Workspace, "", err)
 			continue
@@ -202,13 +202,13 @@ func checkIdentity(ctx context.Context, r *checkReport, cfg *config.Config) {
 		if len(st.Skipped) > 0 {
 			r.warn("workspace "+w.Workspace, "keys that cannot be used: "+strings.Join(st.Skipped, "; "))
 		}
-		clock, warning := heard.clock(cfg.Identity.Leeway)
+		clock, warning := responses.clock(cfg.Identity.Leeway)
 		if warning != "" {
 			r.warn("workspace "+w.Workspace, warning)
 		}
 		detail := fmt.Sprintf("%d keys of %s; %s", st.Keys, st.Issuer, clock)
 		if w.API != nil && err == nil {
-			scopes, warnings := heard.checkScopes(neededScopes(cfg, w.Workspace))
+			scopes, warnings := responses.checkScopes(neededScopes(cfg, w.Workspace))
 			detail += "; the access token reads the workspace, whose UUID is right; " + scopes
 			for _, warning := range warnings {
 				r.warn("workspace "+w.Workspace, warning)

@@ -49,9 +49,9 @@ is wrong and leaves it ready, such as sealing that fails, is printed as a warnin
 		ctx, cancel := context.WithTimeout(c.Context(), healthPatience)
 		defer cancel()
 		if *ready {
-			return askReady(ctx, where.JoinPath("readyz"), c.OutOrStdout())
+			return checkReady(ctx, where.JoinPath("readyz"), c.OutOrStdout())
 		}
-		return askHealth(ctx, where.JoinPath("healthz"), c.OutOrStdout())
+		return checkHealth(ctx, where.JoinPath("healthz"), c.OutOrStdout())
 	}
 	return c
 }
@@ -86,8 +86,8 @@ func healthURL(base, path string) (*url.URL, error) {
 	return &url.URL{Scheme: "http", Host: net.JoinHostPort(host, port)}, nil
 }
 
-func askHealth(ctx context.Context, u *url.URL, out io.Writer) error {
-	status, _, err := ask(ctx, u)
+func checkHealth(ctx context.Context, u *url.URL, out io.Writer) error {
+	status, _, err := get(ctx, u)
 	if err != nil {
 		return err
 	}
@@ -98,8 +98,8 @@ func askHealth(ctx context.Context, u *url.URL, out io.Writer) error {
 	return err
 }
 
-func askReady(ctx context.Context, u *url.URL, out io.Writer) error {
-	status, body, err := ask(ctx, u)
+func checkReady(ctx context.Context, u *url.URL, out io.Writer) error {
+	status, body, err := get(ctx, u)
 	if err != nil {
 		return err
 	}
@@ -129,7 +129,7 @@ func askReady(ctx context.Context, u *url.URL, out io.Writer) error {
 }
 
 // ask goes to the instance itself, whatever proxy the environment names.
-func ask(ctx context.Context, u *url.URL) (int, []byte, error) {
+func get(ctx context.Context, u *url.URL) (int, []byte, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return 0, nil, err

@@ -84,7 +84,7 @@ func (s *server) identityGauges() {
 		oldest := time.Now()
 		for _, st := range s.authenticator.Status() {
 			if st.Names {
-				oldest = earliest(oldest, st.NamesAnswered, s.began)
+				oldest = earliest(oldest, st.NamesSucceeded, s.began)
 			}
 		}
 		return unixSeconds(oldest)

@@ -33,7 +33,7 @@ func (s *server) openReconciliation(context.Context) error {
 	}
 	s.reconciler = reconcile.New(reconcile.Config{
 		Workspaces: workspaces, Open: s.reconcile, Record: s.audit.Record, Ready: s.wholeLog,
-		Interval: c.Interval, Lookback: c.Lookback, Settle: c.GracePeriod, Log: s.log.With("component", "reconciliation"),
+		Interval: c.Interval, Lookback: c.Lookback, GracePeriod: c.GracePeriod, Log: s.log.With("component", "reconciliation"),
 	})
 	return nil
 }

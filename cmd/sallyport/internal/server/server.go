@@ -241,7 +241,7 @@ func identityDetail(all []bitbucket.Status) any {
 			d["keys_error"] = st.KeysError.Error()
 		}
 		if st.Names {
-			d["names"], d["names_answered"] = strconv.Itoa(st.KnownNames), cli.FormatTimeOrNever(st.NamesAnswered)
+			d["names"], d["names_answered"] = strconv.Itoa(st.KnownNames), cli.FormatTimeOrNever(st.NamesSucceeded)
 		}
 		if st.NamesError != nil {
 			d["names_error"] = st.NamesError.Error()

@@ -41,6 +41,6 @@ func (b *reportText) cadence(c audit.Cadence, now time.Time) {
 		b.line("silent", "no instance has sealed for %s, by this machine's clock: the latest checkpoint was signed %s", audit.FormatDuration(silent), cli.FormatTimeOrNever(c.Latest))
 	}
 	if c.Backward > 0 {
-		b.line("clock", "%d checkpoints were signed before the one before them, by up to %s: a signer's clock went back", c.Backward, audit.FormatDuration(c.MostBackward))
+		b.line("clock", "%d checkpoints were signed before the one before them, by up to %s: a signer's clock went back", c.Backward, audit.FormatDuration(c.MaxBackward))
 	}
 }

@@ -191,16 +191,16 @@ func (f evidenceFlags) build(c *cobra.Command) (*evidence.Built, error) {
 
 // recordPack records in the log that a pack was made of it.
 func recordPack(ctx context.Context, url string, b evidence.Built) error {
-	asker, err := auditreader.OpenQuerier(ctx, url)
+	querier, err := auditreader.OpenQuerier(ctx, url)
 	if err != nil {
 		return err
 	}
-	defer asker.Close()
+	defer querier.Close()
 	parameters, err := json.Marshal(b.Manifest.Parameters)
 	if err != nil {
 		return err
 	}
-	_, err = asker.RecordExport(ctx, auditreader.Export{
+	_, err = querier.RecordExport(ctx, auditreader.Export{
 		What: "audit evidence", Parameters: parameters, Rows: b.Manifest.Population, Digest: b.Digest, Tool: b.Manifest.Tool,
 	})
 	return err

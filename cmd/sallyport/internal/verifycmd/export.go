@@ -64,19 +64,19 @@ func export(ctx context.Context, url string, out io.Writer, file *auditdb.OutFil
 	if err := counted.Close(); err != nil {
 		return err
 	}
-	asker, err := auditreader.OpenQuerier(ctx, url)
+	querier, err := auditreader.OpenQuerier(ctx, url)
 	if err != nil {
 		return err
 	}
-	defer asker.Close()
+	defer querier.Close()
 	x := auditreader.Export{
 		What: "audit export", Parameters: []byte("{}"), Rows: counted.rows, Digest: [sha256.Size]byte(sum.Sum(nil)), Tool: "sallyport " + cli.Version(),
 	}
 	if file != nil {
-		_, err = file.Keep(ctx, asker, x)
+		_, err = file.Publish(ctx, querier, x)
 		return err
 	}
-	_, err = asker.RecordExport(ctx, x)
+	_, err = querier.RecordExport(ctx, x)
 	return err
 }
 

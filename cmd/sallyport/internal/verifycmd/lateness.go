@@ -38,11 +38,11 @@ func printLateness(b *strings.Builder, l audit.Lateness) {
 		}
 	}
 	if l.Count > 0 {
-		line("late", "%d events were sealed more than %s after their own time, the latest by %s; replayed journals explain %d:", l.Count, audit.FormatDuration(l.Bound), audit.FormatDuration(l.Most), l.Explained)
+		line("late", "%d events were sealed more than %s after their own time, the latest by %s; replayed journals explain %d:", l.Count, audit.FormatDuration(l.Bound), audit.FormatDuration(l.Max), l.Explained)
 		list(l.Events)
 	}
 	if l.Ahead > 0 {
-		line("ahead", "%d events are dated more than %s after the checkpoint that covers them, by up to %s:", l.Ahead, audit.FormatDuration(audit.MaxClockSkew), audit.FormatDuration(l.MostAhead))
+		line("ahead", "%d events are dated more than %s after the checkpoint that covers them, by up to %s:", l.Ahead, audit.FormatDuration(audit.MaxClockSkew), audit.FormatDuration(l.MaxAhead))
 		list(l.AheadOf)
 	}
 }
