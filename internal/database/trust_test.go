@@ -28,9 +28,10 @@ type claim struct {
 const (
 	finding = `INSERT INTO audit.deployment_findings (deployment_run_uuid, repository_uuid, workspace_uuid, reconciliation, found_at, state, class, detail)
 		VALUES (gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), `
-	leafRow       = `INSERT INTO audit.leaves (index, writer, writer_sequence, hash) VALUES (9223372036854775807, 'w', 9223372036854775807, sha256(''))`
-	checkpointRow = `INSERT INTO audit.checkpoints (number, size, time, root, frontier, note) VALUES (1, 1, now(), sha256(''), sha256(''), '')`
-	eventRow      = `INSERT INTO audit.events (time, kind, writer, writer_sequence, record) VALUES `
+	leafRow        = `INSERT INTO audit.leaves (index, writer, writer_sequence, hash) VALUES (9223372036854775807, 'w', 9223372036854775807, sha256(''))`
+	checkpointRow  = `INSERT INTO audit.checkpoints (number, size, time, root, frontier, note) VALUES (1, 1, now(), sha256(''), sha256(''), '')`
+	acceptDelivery = `SELECT webhook.accept(gen_random_uuid(), now(), 'r', 'cloud', 'repo:push', '', NULL, NULL, 1, NULL, sha256(''), '{}', '', true, ARRAY['forward'], ARRAY['x'])`
+	eventRow       = `INSERT INTO audit.events (time, kind, writer, writer_sequence, record) VALUES `
 )
 
 // changes are statements that no login may execute on the log.
@@ -89,6 +90,10 @@ func TestTrustTable(t *testing.T) {
 				`INSERT INTO identity.revocations (repository_uuid, until, revoked_by, reason) VALUES (gen_random_uuid(), now() + '1 h', 'x', '')`}, not: []string{
 				`INSERT INTO identity.revocations (repository_uuid, until, revoked_by, reason) VALUES (gen_random_uuid(), 'infinity', 'x', '')`,
 				`INSERT INTO identity.admitted_tokens (digest, step_uuid, repository_uuid, admitted_at, expires, until, issuer, principal) VALUES (sha256(''), gen_random_uuid(), gen_random_uuid(), now(), 'infinity', now(), '', '{}')`}},
+			{says: "read, forge, end, delete and block webhook deliveries, whose events stay in the log", may: []string{"SELECT body FROM webhook.deliveries", acceptDelivery, `SELECT webhook.claim('x', 1, '1 h')`, `DELETE FROM webhook.deliveries`, `SELECT webhook.request_refresh('policy')`, `LOCK TABLE webhook.deliveries`},
+				not: []string{`UPDATE webhook.deliveries SET receiver = 'x'`, `UPDATE webhook.tasks SET delivery_id = gen_random_uuid()`, `DELETE FROM webhook.streams`, `DROP TABLE webhook.deliveries`,
+					strings.Replace(acceptDelivery, "now()", "'infinity'", 1)},
+				by: "audit/postgres/writer.TestBlockedCompanions"},
 			{says: "seal nothing", not: []string{leafRow, checkpointRow, `SELECT audit.try_seal_lock()`, `SELECT audit.add_checkpoint('{}', '{}', '{}', '')`, `SELECT audit.sealed_tree()`}},
 			{says: "change and delete nothing in the log", not: never},
 		},
@@ -108,6 +113,8 @@ func TestTrustTable(t *testing.T) {
 		"the login `sallyport_auditor`": {
 			{says: "read everything in the log", may: []string{"SELECT FROM audit.events", "SELECT FROM audit.policies", "SELECT FROM audit.decisions", "SELECT FROM audit.leaves", "SELECT FROM audit.access"},
 				not: append([]string{eventRow + `(now(), 'decision', '` + writerW + `', 1, '{}')`, leafRow, checkpointRow, `SELECT audit.try_seal_lock()`, "SELECT digest FROM identity.admitted_tokens"}, never...)},
+			{says: "read no webhook delivery but its events", may: []string{"SELECT FROM audit.webhook_deliveries"}, not: []string{"SELECT FROM webhook.deliveries", "SELECT FROM webhook.tasks", acceptDelivery, `SELECT webhook.claim('x', 1, '1 h')`, `LOCK TABLE webhook.seen IN ACCESS SHARE MODE`},
+				by: "webhook/postgres.TestAuditorReadsNoBody"},
 			{says: "set holds", may: []string{`SELECT audit.set_hold('2020-01-01', '2020-01-01', 'why')`}},
 			{says: "keep retention, and for as long as a transaction with an export or hold of theirs is open other exports and holds, waiting, which then report whose session it is",
 				may: []string{`SELECT audit.record_export('query', '{}', 1, sha256(''), 'tool')`}, by: "audit/postgres/sealer.TestOpenTransactions"},

@@ -1,6 +1,7 @@
 package writer
 
 import (
+	"fmt"
 	"runtime"
 	"time"
 
@@ -139,20 +140,28 @@ func (l *Log) dequeue(g *group, w *waiter) {
 	l.number(g, e, nil)
 }
 
+// blockedPause is how long no companion is written after one waited in vain for a lock, so
+// that the waits take no more than a tenth of the writer's time.
+const blockedPause = 5 * time.Second
+
 // dequeueCompanion numbers an event that has a companion. An event whose caller left is
 // dropped, and so is one during an outage: neither has a number yet.
 func (l *Log) dequeueCompanion(g *group, w *waiter) {
 	if !w.state.CompareAndSwap(queued, taken) {
 		return
 	}
-	o := l.currentOutage()
-	if o == nil || l.session != nil {
+	var err error
+	if o := l.currentOutage(); o != nil && l.session == nil {
+		err = o.error()
+	} else if time.Since(l.companionsBlocked) < blockedPause {
+		err = fmt.Errorf("%w: another session holds the lock that the change needs", ErrUnavailable)
+	} else {
 		l.number(g, w.event, w)
 		return
 	}
 	if w.state.CompareAndSwap(taken, finished) {
 		l.stats.rejected.Add(1)
-		w.done <- o.error()
+		w.done <- err
 	}
 }
 

@@ -117,6 +117,9 @@ func (e companionError) Error() string {
 // Is makes it an audit.ErrRefused.
 func (e companionError) Is(target error) bool { return target == audit.ErrRefused }
 
+// blocked reports whether the companion waited for too long: for a lock, or for itself.
+func (e companionError) blocked() bool { return e.err.Code == "55P03" || e.err.Code == "57014" }
+
 // isRefusal reports whether an error is about the statement, and not about the server: of
 // the classes of the PostgreSQL documentation, appendix A, these end a connection or concern
 // every statement.

@@ -117,7 +117,7 @@ func crashWith(t *testing.T, record func(*Log, *pgx.Conn, *audit.Event, audit.Co
 	db := server.NewFrom(t, "sallyport", audittest.Migrate)
 	withChanges(t, db)
 	seen := newTally()
-	for range 4 {
+	for range 2 {
 		l := logFor(t, db.URL(database.Writer), func(c *Config) { c.Log = nil; c.Deadline = 10 * time.Second })
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
@@ -199,6 +199,7 @@ func TestCompanionIsRefused(t *testing.T) {
 		"ends every connection": {audit.ErrRefused, statement(`SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(1)`)},
 	} {
 		t.Run(name, func(t *testing.T) {
+			l := logFor(t, db.URL(database.Writer), nil) // a blocked companion blocks those behind it for a time
 			reconnects := l.Stats().Reconnects
 			var wg sync.WaitGroup
 			for n := range int64(5) {
@@ -215,6 +216,9 @@ func TestCompanionIsRefused(t *testing.T) {
 						with.Statements = []audit.SQLStatement{c.with}
 					}
 					err := l.RecordWith(t.Context(), e, with)
+					if blocks := name == "locked" || name == "slow"; blocks && want == nil && (errors.Is(err, audit.ErrRefused) || errors.Is(err, ErrUnavailable)) {
+						return // it was behind the blocked one
+					}
 					if !errors.Is(err, want) {
 						t.Errorf("%v, not %v", err, want)
 					}
@@ -233,6 +237,48 @@ func TestCompanionIsRefused(t *testing.T) {
 		})
 	}
 	audittest.MustExec(t, held, `ROLLBACK`)
+	audittest.Close(t, l)
+	audittest.Sound(t, conn)
+	for _, wrong := range checkCompanions(t, conn) {
+		t.Error(wrong)
+	}
+}
+
+// A session that holds the lock of the companions' table keeps no event without a companion
+// from being recorded, and makes the log wait for one companion, not for each.
+func TestBlockedCompanions(t *testing.T) {
+	db := audittest.Migrated(t)
+	conn := withChanges(t, db)
+	l := logFor(t, db.URL(database.Writer), nil)
+	held := audittest.Connect(t, db.URL(""))
+	audittest.MustExec(t, held, `BEGIN; LOCK TABLE public.changes`)
+	var wg sync.WaitGroup
+	for n := range int64(40) {
+		wg.Go(func() {
+			if n%2 == 1 {
+				audittest.Record(t, l, audittest.Decision("allow", int(n)))
+				return
+			}
+			e, with := received(n)
+			if err := l.RecordWith(t.Context(), e, with); !errors.Is(err, audit.ErrRefused) && !errors.Is(err, ErrUnavailable) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+	wg.Wait()
+	numbered := audittest.QueryValue[int](t, conn, `SELECT count(*) FROM audit.events WHERE kind = 'webhook_received'`)
+	e, with := received(1)
+	if err := l.RecordWith(t.Context(), e, with); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("%v", err)
+	}
+	if n := audittest.QueryValue[int](t, conn, `SELECT count(*) FROM audit.events WHERE kind = 'webhook_received'`); n != numbered {
+		t.Error("an event is numbered while companions are blocked")
+	}
+	audittest.MustExec(t, held, `ROLLBACK`)
+	audittest.Eventually(t, "the end of the pause", func() bool {
+		e, with := received(1)
+		return l.RecordWith(t.Context(), e, with) == nil
+	})
 	audittest.Close(t, l)
 	audittest.Sound(t, conn)
 	for _, wrong := range checkCompanions(t, conn) {

@@ -47,13 +47,20 @@ func (s *session) writeApart(ctx context.Context, g *group) error {
 	if err := s.writeRest(ctx, g.only(g.without())); err != nil {
 		return err
 	}
+	var blocked error // another session holds the lock that companions need
 	for _, r := range g.rows {
 		if r.companion == nil {
 			continue
 		}
+		if blocked != nil && !r.companion.dropped {
+			r.companion.drop(blocked)
+		}
 		one := g.only([]row{r})
 		err := s.write(ctx, one)
 		if refused, ok := errors.AsType[companionError](err); ok {
+			if refused.blocked() {
+				blocked = refused
+			}
 			r.companion.drop(refused)
 			err = s.write(ctx, one)
 		}

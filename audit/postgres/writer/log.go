@@ -137,6 +137,8 @@ type committer struct {
 	busy          bool // since the last heartbeat
 	heartbeats    int
 	clean         bool // the event writer_ended is durable
+	// companionsBlocked is when a companion last waited in vain.
+	companionsBlocked time.Time
 }
 
 func newCommitter(writer, secret string) committer {

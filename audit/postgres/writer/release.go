@@ -1,6 +1,7 @@
 package writer
 
 import (
+	"errors"
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
@@ -22,6 +23,9 @@ func (l *Log) release(g *group, refused error) {
 		w := g.rows[i].waiter
 		if c := g.rows[i].companion; c != nil && c.err != nil {
 			l.pending = append(l.pending, c.voidEvent())
+			if refused, ok := errors.AsType[companionError](c.err); ok && refused.blocked() {
+				l.companionsBlocked = time.Now()
+			}
 		}
 		if w == nil {
 			continue
