@@ -95,6 +95,14 @@ func mutations(t testing.TB) map[string]mutation {
 		"Cloud's to Data Center":    {kind: DataCenter, key: "repo:push", status: 400, problem: EventProblem},
 		"Cloud's body, their event": {kind: DataCenter, key: "repo:refs_changed", status: 400, problem: BodyProblem},
 
+		"a push without changes":       {body: cloudPush[:strings.Index(cloudPush, `,"push"`)] + "}", status: 400, problem: BodyProblem},
+		"a comment as a merge":         {key: "pullrequest:fulfilled", body: replaced(t, cloudMerged, `{"actor"`, `{"comment":{},"actor"`), status: 400, problem: BodyProblem},
+		"signed, a key twice":          {body: replaced(t, cloudPush, `{"actor"`, `{"push":{"changes":[]},"actor"`), status: 400, problem: BodyProblem},
+		"signed, not UTF-8":            {body: replaced(t, cloudPush, "main", "m\xffin"), status: 400, problem: BodyProblem},
+		"a merge that is open":         {key: "pullrequest:fulfilled", body: replaced(t, cloudMerged, "MERGED", "OPEN"), status: 400, problem: BodyProblem},
+		"another key in the body":      {kind: DataCenter, key: "repo:forked", body: serverPush, status: 400, problem: BodyProblem},
+		"signed, no repository's name": {body: replaced(t, cloudPush, `"full_name":"acme/egress-policy",`, ""), status: 400, problem: BodyProblem},
+
 		"GET":                    {change: method("GET"), status: 405, problem: MethodProblem},
 		"PUT":                    {change: method("PUT"), status: 405, problem: MethodProblem},
 		"OPTIONS":                {change: method("OPTIONS"), status: 405, problem: MethodProblem},
