@@ -46,7 +46,7 @@ func (s subscriber) matches(e *Event) bool {
 // TestKargoCases has the seventeen cases of Kargo's tests of its Bitbucket receiver
 // (akuity/kargo pkg/webhook/external/bitbucket_test.go), with their intent: what a
 // delivery is answered, and whether a subscriber is concerned. Where Sallyport answers
-// otherwise on purpose, the case says why.
+// otherwise on purpose, a comment states why.
 func TestKargoCases(t *testing.T) {
 	t.Parallel()
 	const cloudURL, serverSSH, serverHTTPS = "https://bitbucket.org/acme/egress-policy", "ssh://git@bb.example:7999/prj/app.git", "https://bb.example/bitbucket/scm/prj/app.git"
