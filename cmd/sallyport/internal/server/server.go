@@ -45,8 +45,8 @@ func newServer(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *se
 		return nil, cli.Invalid(fmt.Errorf("make data_directory: %w: choose one that the server's user (uid %d) can make, or make it and give it to that user", err, os.Geteuid()))
 	}
 	for _, step := range []func(context.Context) error{
-		s.inherit, s.loadPolicy, s.listen, s.listenWebhooks, s.claimAll, s.listenControl, s.openAudit, s.countIdentity, s.openStore, s.startIdentity, s.openReconciliation, s.openApprovals, s.openWebhookRefreshes,
-		s.announcePolicy, s.openSelfTest, s.buildGate, s.openWebhooks, s.buildControl,
+		s.inherit, s.loadPolicy, s.listen, s.listenWebhooks, s.claimAll, s.listenControl, s.openAudit, s.countIdentity, s.openStore, s.startIdentity, s.openReconciliation, s.openApprovals,
+		s.openWebhookQueue, s.openWebhookRefreshes, s.announcePolicy, s.openSelfTest, s.buildGate, s.openWebhooks, s.buildControl,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err

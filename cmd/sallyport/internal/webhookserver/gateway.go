@@ -30,7 +30,7 @@ const AgentPrefix = "/agent/v1/"
 type Config struct {
 	Webhooks *config.Webhooks
 	TLS      *tls.Config // nil: a plain listener
-	// Policy decides, unless it returns [rego.ErrNoWebhookRules]: then the configuration does.
+	// Policy decides, unless it returns [webhook.ErrNoRules]: then the configuration does.
 	Policy webhook.Decider
 	// AffectsPolicy reports whether an event may have changed the policy's branch or tag;
 	// nil: every push.
