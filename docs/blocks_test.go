@@ -33,6 +33,7 @@ import (
 	"github.com/sallyport/sallyport/internal/pgtest"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
+	"github.com/sallyport/sallyport/webhook"
 )
 
 // block is one fenced block of a page. A first line "# name" gives its name.
@@ -252,6 +253,43 @@ func TestPolicyLoadsAndDecides(t *testing.T) {
 	}
 }
 
+// TestWebhookPolicyLoadsAndDecides loads the rules about deliveries of
+// policy-reference.md, and compares decisions with what the text states.
+func TestWebhookPolicyLoadsAndDecides(t *testing.T) {
+	set := loadBlocks(t, []block{
+		named(t, "policy-reference.md", "rego", "egress/first.rego"),
+		named(t, "policy-reference.md", "rego", "webhook/first.rego"),
+		named(t, "policy-reference.md", "rego", "repositories/acme/payments/webhook/own.rego"),
+	})
+	const fork = "0f000000-0000-4000-8000-000000000001"
+	for _, c := range []struct {
+		repository, event, source string
+		refs                      []webhook.Ref
+		want                      string
+	}{
+		{"acme/app", "repo:push", "", []webhook.Ref{{Type: webhook.Branch, Name: "main", Change: webhook.Updated}}, "allow policy_allowed builds [{forward jenkins to-jenkins}]"},
+		{"acme/app", "repo:push", "", []webhook.Ref{{Type: webhook.Branch, Name: "main", Change: webhook.Deleted}}, "allow policy_allowed builds []"},
+		{"acme/app", "repo:fork", "", nil, "deny no_rule_matched  []"},
+		{"acme/app", "pullrequest:fulfilled", fork, nil, "deny policy_denied no-forks []"},
+		{"acme/app", "pullrequest:fulfilled", "-", nil, "deny policy_denied no-forks []"},
+		{"acme/website", "pullrequest:fulfilled", fork, nil, "allow policy_denied no-forks []"},
+		{"acme/payments", "repo:push", "", []webhook.Ref{{Type: webhook.Tag, Name: "v1", Change: webhook.Created}}, "deny policy_denied no-tags []"},
+		{"acme/app", "repo:push", "", []webhook.Ref{{Type: webhook.Tag, Name: "v1", Change: webhook.Created}}, "allow policy_allowed builds []"},
+	} {
+		e := &webhook.Event{Kind: webhook.Cloud, Key: c.event, Repository: &webhook.Repository{UUID: "5b1b2c5e-7c5a-4f0f-9a9f-0d3a4d4c1b11", FullName: c.repository}, Refs: c.refs}
+		if c.source != "" {
+			e.PullRequest = &webhook.PullRequest{ID: 7, State: "MERGED"}
+		}
+		if c.source != "" && c.source != "-" {
+			e.PullRequest.Source.Repository = &webhook.Repository{UUID: c.source, FullName: "acme/fork"}
+		}
+		d, err := set.DecideDelivery(t.Context(), &webhook.Delivery{Receiver: "builds", Event: e, Received: time.Unix(1, 0)})
+		if got := fmt.Sprintf("%v %s %s %v", d.Verdict, d.Reason, d.Rule, d.Routes); err != nil || got != c.want {
+			t.Errorf("%s of %s from %q: %s, want %s (%v)", c.event, c.repository, c.source, got, c.want, err)
+		}
+	}
+}
+
 // decision is a request and the verdict, reason and rule that a page promises.
 type decision struct {
 	repository, deployment, to string
@@ -259,6 +297,22 @@ type decision struct {
 }
 
 func checkDecisions(t *testing.T, blocks []block, decisions []decision) {
+	t.Helper()
+	engine := new(rego.Engine)
+	engine.Swap(loadBlocks(t, blocks))
+	for _, c := range decisions {
+		d, err := engine.Decide(t.Context(), question(t, c.repository, c.deployment, c.to))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprintf("%v %s %s", d.Verdict, d.Reason, d.Rule); got != c.want {
+			t.Errorf("%s (%s) to %s: %s, want %s", c.repository, c.deployment, c.to, got, c.want)
+		}
+	}
+}
+
+// loadBlocks loads a policy of blocks, which has no faults and no warnings.
+func loadBlocks(t *testing.T, blocks []block) *rego.Set {
 	t.Helper()
 	var files []policy.File
 	for _, b := range blocks {
@@ -277,17 +331,7 @@ func checkDecisions(t *testing.T, blocks []block, decisions []decision) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	engine := new(rego.Engine)
-	engine.Swap(set)
-	for _, c := range decisions {
-		d, err := engine.Decide(t.Context(), question(t, c.repository, c.deployment, c.to))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := fmt.Sprintf("%v %s %s", d.Verdict, d.Reason, d.Rule); got != c.want {
-			t.Errorf("%s (%s) to %s: %s, want %s", c.repository, c.deployment, c.to, got, c.want)
-		}
-	}
+	return set
 }
 
 func question(t *testing.T, repository, deployment, to string) *policy.Request {

@@ -3,7 +3,6 @@ package webhook
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"github.com/sallyport/sallyport/policy"
 )
@@ -19,9 +18,9 @@ type PolicyDecider struct {
 	Configured ConfiguredActions
 }
 
-// DecideDelivery returns the decision of the policy. A delivery that the policy allows
-// takes the receiver's configured actions that its event triggers, and the routes of the
-// policy's rules. Errors are those of the policy; the decision then denies.
+// DecideDelivery returns the decision of the policy, whose routes are those of its rules.
+// The configured actions of the receiver apply only if the policy has no rules about
+// deliveries. Errors are those of the policy; the decision then denies.
 func (p PolicyDecider) DecideDelivery(ctx context.Context, d *Delivery) (Decision, error) {
 	decision, err := p.Policy.DecideDelivery(ctx, d)
 	if errors.Is(err, ErrNoRules) {
@@ -31,17 +30,6 @@ func (p PolicyDecider) DecideDelivery(ctx context.Context, d *Delivery) (Decisio
 	}
 	if err != nil || decision.Verdict != policy.Allow {
 		decision.Verdict, decision.Routes = policy.Deny, nil
-		return decision, err
 	}
-	configured, err := p.Configured.DecideDelivery(ctx, d)
-	if err != nil || configured.Verdict != policy.Allow {
-		return Decision{Reason: policy.PolicyError, Revision: decision.Revision, Input: decision.Input, Duration: decision.Duration}, err
-	}
-	for _, r := range configured.Routes {
-		same := func(o Route) bool { return o.Action == r.Action && o.Endpoint == r.Endpoint }
-		if !slices.ContainsFunc(decision.Routes, same) {
-			decision.Routes = append(decision.Routes, r)
-		}
-	}
-	return decision, nil
+	return decision, err
 }

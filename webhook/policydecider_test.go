@@ -20,12 +20,12 @@ func TestPolicyDecider(t *testing.T) {
 		want     string
 	}{
 		"without rules":          {"builds", Decision{Reason: policy.PolicyError}, fmt.Errorf("x: %w", ErrNoRules), "allow webhook_configured [{refresh_policy  } {forward jenkins }]"},
-		"allowed":                {"builds", Decision{Verdict: policy.Allow, Reason: policy.PolicyAllowed, Routes: routes}, nil, "allow policy_allowed [{forward jenkins to-jenkins} {forward kargo to-kargo} {refresh_policy  }]"},
-		"allowed, without route": {"builds", Decision{Verdict: policy.Allow, Reason: policy.PolicyAllowed}, nil, "allow policy_allowed [{refresh_policy  } {forward jenkins }]"},
-		"would be denied":        {"builds", Decision{Verdict: policy.Allow, Reason: policy.NoRuleMatched, Mode: policy.Report, WouldDeny: true}, nil, "allow no_rule_matched [{refresh_policy  } {forward jenkins }]"},
+		"allowed":                {"builds", Decision{Verdict: policy.Allow, Reason: policy.PolicyAllowed, Routes: routes}, nil, "allow policy_allowed [{forward jenkins to-jenkins} {forward kargo to-kargo}]"},
+		"allowed, without route": {"builds", Decision{Verdict: policy.Allow, Reason: policy.PolicyAllowed}, nil, "allow policy_allowed []"},
+		"would be denied":        {"builds", Decision{Verdict: policy.Allow, Reason: policy.NoRuleMatched, Mode: policy.Report, WouldDeny: true}, nil, "allow no_rule_matched []"},
 		"denied":                 {"builds", Decision{Reason: policy.PolicyDenied, Routes: routes}, nil, "deny policy_denied []"},
 		"an error that allows":   {"builds", Decision{Verdict: policy.Allow, Reason: policy.PolicyError, Routes: routes}, errors.New("x"), "deny policy_error [] x"},
-		"an unknown receiver":    {"other", Decision{Verdict: policy.Allow, Reason: policy.PolicyAllowed, Routes: routes}, nil, "deny policy_error []"},
+		"an unknown receiver":    {"other", Decision{Reason: policy.PolicyError}, ErrNoRules, "deny policy_error []"},
 	} {
 		decider := PolicyDecider{Configured: configured, Policy: deciderFunc(func(context.Context, *Delivery) (Decision, error) { return c.decision, c.err })}
 		d, err := decider.DecideDelivery(t.Context(), &Delivery{Receiver: c.receiver, Event: &Event{Kind: Cloud, Key: "repo:push"}})

@@ -152,7 +152,7 @@ func printDeliveryDecided(b *strings.Builder, d webhook.Decision) {
 	printVerdict(b, asDecision(d))
 	line := cli.FieldLines(b)
 	if d.Verdict == policy.Allow {
-		line("routes", cmp.Or(routesText(d.Routes), "none of the policy's"))
+		line("routes", cmp.Or(routesText(d.Routes), "none"))
 	}
 	printRevision(b, asDecision(d))
 }
