@@ -227,10 +227,27 @@ func evaluateAgain(ctx context.Context, r *rego.Replayer, d *audit.Decided) eval
 	return evaluated{asDecision(decision), decision.Routes, err}
 }
 
+// byConfiguration is the outcome for a delivery that the receiver's configured actions
+// decide, because the policy has no rules about deliveries.
+const byConfiguration = "configured"
+
+// passes reports whether a request or delivery passes with an outcome.
+func passes(outcome string) bool {
+	return outcome == "allow" || outcome == "would deny" || outcome == byConfiguration
+}
+
+// failed reports whether the policy could not be evaluated.
+func (e evaluated) failed() bool {
+	return e.failure != nil && !errors.Is(e.failure, webhook.ErrNoRules)
+}
+
 // outcome is the verdict in a word, "error" if the policy could not be evaluated.
 func (e evaluated) outcome() string {
-	if e.failure != nil {
+	switch {
+	case e.failed():
 		return "error"
+	case e.failure != nil:
+		return byConfiguration
 	}
 	return outcome(e.Verdict, e.WouldDeny)
 }

@@ -116,6 +116,12 @@ func TestEvaluateDelivery(t *testing.T) {
 // recordedDelivery writes an export with one recorded delivery, as a policy decided it.
 func recordedDelivery(t *testing.T, dir string) string {
 	t.Helper()
+	return recordedBy(t, dir, "")
+}
+
+// recordedBy is recordedDelivery with another reason of an allow; empty: the policy's.
+func recordedBy(t *testing.T, dir, reason string) string {
+	t.Helper()
 	set, err := loadTree(t.Context(), dir, true)
 	if err != nil {
 		t.Fatal(err)
@@ -132,6 +138,9 @@ func recordedDelivery(t *testing.T, dir string) string {
 	e := &audit.Event{
 		Time: at, Kind: audit.KindWebhookReceived, DecisionID: decisionID, Writer: "w", WriterSequence: 1, Action: "webhook", Verdict: d.Verdict.String(),
 		Reason: string(d.Reason), Rule: d.Rule, Rules: d.Rules, Revision: d.Revision.Digest, Repository: "acme/app", Input: d.Input,
+	}
+	if reason != "" {
+		e.Reason, e.Rule, e.Rules = reason, "", nil
 	}
 	e.Normalise()
 	export := fmt.Sprintf("{\"export\":1}\n{\"record\":%s}\n{\"end\":{}}\n", e.AppendRecord(nil))
@@ -173,6 +182,36 @@ func TestReplayDelivery(t *testing.T) {
 	}
 	out, err = run(t, "diff", dir, dir, "--export", export, "--fail-on", "any")
 	wantOutput(t, out, err, "0 of 1 decisions would differ")
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// TestConfiguredDelivery: a delivery that the configuration decided is the same for a policy
+// without rules about deliveries, and can be compared with one that has some.
+func TestConfiguredDelivery(t *testing.T) {
+	t.Parallel()
+	dir := write(t, "webhook/a.rego", deliveryRules)
+	without := write(t, "egress/a.rego", "package sallyport.egress\n\nallow contains {\"rule\": \"x\"} if input.target.port == 443\n")
+	export := recordedBy(t, dir, "webhook_configured")
+	out, err := run(t, "replay", without, "--export", export, "--fail-on", "any")
+	wantOutput(t, out, err, "0 of 1 decisions would differ")
+	if err != nil || strings.Contains(out, "could not be evaluated") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	out, err = run(t, "replay", dir, "--export", export, "--fail-on", "closed")
+	wantOutput(t, out, err, "configured -> allow, by no rule -> pushes", "0 closed, 0 opened, 0 in report mode only, 1 routed in another way")
+	if err != nil {
+		t.Error(err)
+	}
+	stricter := write(t, "webhook/a.rego", strings.Replace(deliveryRules, `== "repo:push"`, `== "repo:fork"`, 1))
+	out, err = run(t, "diff", without, stricter, "--export", export, "--fail-on", "closed")
+	wantOutput(t, out, err, "configured -> deny, by no rule -> no rule", "1 closed")
+	if err == nil {
+		t.Error("a delivery that would be denied is no difference")
+	}
+	out, err = run(t, "explain", decisionID, "--export", export, "--policy", without)
+	wantOutput(t, out, err, "the other policy has the same result", "the receiver's configured actions apply")
 	if err != nil {
 		t.Error(err)
 	}

@@ -138,6 +138,7 @@ func (f *differ) compareRoutes(ctx context.Context, p *replayPart, d *audit.Deci
 	}
 	p.Decisions++
 	p.Differ++
+	p.Routed++
 	d.Rule = old.Rule
 	p.note(d, old.outcome()+routedText(old.routes), now.outcome()+routedText(now.routes), now.Rule, nil)
 	return true

@@ -3,6 +3,7 @@ package policycmd
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -18,6 +19,7 @@ import (
 	"github.com/sallyport/sallyport/internal/uuid"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
+	"github.com/sallyport/sallyport/webhook"
 )
 
 func newPolicyExplain() *cobra.Command {
@@ -122,6 +124,9 @@ func reproduction(d *audit.Decided, now policy.Decision, failure error) reproduc
 	r := reproduced{Then: then, Now: said, Other: now.Revision.Digest != d.Revision}
 	afterwards := d.Reason != string(now.Reason) && d.Verdict != "allow" && then == "allow"
 	switch {
+	case errors.Is(failure, webhook.ErrNoRules):
+		r.Now, r.Reproduced = byConfiguration, then == byConfiguration
+		r.Detail = "the policy has no package sallyport.webhook: the receiver's configured actions apply"
 	case d.Reason == "policy_error" || failure != nil:
 		r.compareFailures(d, failure)
 	case afterwards && said != "deny":
@@ -188,7 +193,7 @@ func (r reproduced) print(w io.Writer, d *audit.Decided, x *explained) error {
 	if r.Detail != "" {
 		fmt.Fprintf(&b, "  %s\n", r.Detail)
 	}
-	if r.Now != "error" {
+	if r.Now != "error" && r.Now != byConfiguration {
 		if x.delivery != nil {
 			printDeliveryDecided(&b, x.delivery.Decision)
 		} else {

@@ -22,6 +22,7 @@ import (
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
 	"github.com/sallyport/sallyport/proxy"
+	"github.com/sallyport/sallyport/webhook"
 )
 
 // historyFlags select past decisions: those of a log, or of an export of one.
@@ -304,6 +305,8 @@ func policySaid(d *audit.Decided) (said string, known bool) {
 		return "allow", true
 	case policy.PolicyError:
 		return "deny", true
+	case webhook.Configured:
+		return byConfiguration, true
 	}
 	return "allow", d.Mode != "report"
 }

@@ -4,12 +4,10 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"runtime"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -124,18 +122,21 @@ func replayBy(c *cobra.Command, from historyFlags, directories []string, without
 
 // replaySummary is what a replay found.
 type replaySummary struct {
-	Revision  string         `json:"revision,omitempty"`
-	AsDecided bool           `json:"as_decided,omitempty"` // by the revisions that decided
-	Revisions int            `json:"revisions,omitempty"`  // so many
-	Decisions int64          `json:"decisions"`            // checked
-	NotAsked  int64          `json:"not_asked"`            // refused before policy was asked
-	Evaluated int64          `json:"evaluated"`            // the others were the same question as an earlier one
-	Differ    int64          `json:"differ"`
-	Closed    int64          `json:"closed"`
-	Opened    int64          `json:"opened"`
-	Errors    int64          `json:"errors"`
-	Groups    []*replayGroup `json:"groups"`
-	Hidden    int            `json:"hidden_groups,omitempty"`
+	Revision  string `json:"revision,omitempty"`
+	AsDecided bool   `json:"as_decided,omitempty"` // by the revisions that decided
+	Revisions int    `json:"revisions,omitempty"`  // so many
+	Decisions int64  `json:"decisions"`            // checked
+	NotAsked  int64  `json:"not_asked"`            // refused before policy was asked
+	Evaluated int64  `json:"evaluated"`            // the others were the same question as an earlier one
+	Differ    int64  `json:"differ"`
+	Closed    int64  `json:"closed"`
+	Opened    int64  `json:"opened"`
+	// Routed are deliveries that pass in both cases, by other routes or by the configuration
+	// in one of them.
+	Routed int64          `json:"routed,omitempty"`
+	Errors int64          `json:"errors"`
+	Groups []*replayGroup `json:"groups"`
+	Hidden int            `json:"hidden_groups,omitempty"`
 	// Ungrouped are differences in groups that there was no room for.
 	Ungrouped int64 `json:"ungrouped,omitempty"`
 }
@@ -278,7 +279,7 @@ func (p *replayPart) compare(ctx context.Context, replayer *rego.Replayer, d *au
 	}
 	p.Decisions++
 	to := now.outcome()
-	if now.failure != nil {
+	if now.failed() {
 		p.Errors++
 		if d.Reason == "policy_error" {
 			return
@@ -288,11 +289,16 @@ func (p *replayPart) compare(ctx context.Context, replayer *rego.Replayer, d *au
 		return
 	}
 	p.Differ++
-	switch passed, passes := then == "allow" || then == "would deny", to == "allow" || to == "would deny"; {
-	case passed && !passes:
+	switch {
+	case passes(then) && !passes(to):
 		p.Closed++
-	case !passed && passes:
+	case !passes(then) && passes(to):
 		p.Opened++
+	case (then == byConfiguration) != (to == byConfiguration):
+		p.Routed++
+	}
+	if !now.failed() {
+		now.failure = nil
 	}
 	p.note(d, then, to, now.Rule, now.failure)
 }
@@ -344,6 +350,7 @@ func mergeReplay(all *replaySummary, parts []replayPart) {
 		all.Differ += p.Differ
 		all.Closed += p.Closed
 		all.Opened += p.Opened
+		all.Routed += p.Routed
 		all.Errors += p.Errors
 		all.Ungrouped += p.Ungrouped
 		for key, g := range p.groups {
@@ -361,40 +368,4 @@ func mergeReplay(all *replaySummary, parts []replayPart) {
 		return cmp.Or(-cmp.Compare(a.Count, b.Count), cmp.Compare(a.Repository, b.Repository), cmp.Compare(a.Deployment, b.Deployment),
 			cmp.Compare(a.Target, b.Target), cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To), cmp.Compare(a.OldRule, b.OldRule), cmp.Compare(a.Rule, b.Rule))
 	})
-}
-
-func (s *replaySummary) print(w io.Writer) error {
-	var b strings.Builder
-	for _, g := range s.Groups {
-		fmt.Fprintf(&b, "%s  %s  %s\n", g.Repository, cmp.Or(g.Deployment, "-"), g.Target)
-		fmt.Fprintf(&b, "  %s -> %s, by %s -> %s\n", g.From, g.To, cmp.Or(g.OldRule, "no rule"), cmp.Or(g.Rule, "no rule"))
-		often := "once, at"
-		if g.Count != 1 {
-			often = fmt.Sprintf("%d times, the latest at", g.Count)
-		}
-		fmt.Fprintf(&b, "  %s %s: %s\n", often, g.Latest.Format(time.RFC3339), g.Example)
-		if g.Error != "" {
-			fmt.Fprintf(&b, "  %s\n", g.Error)
-		}
-	}
-	if s.Hidden > 0 {
-		fmt.Fprintf(&b, "and %d more groups: --groups 0 shows them\n", s.Hidden)
-	}
-	if s.Ungrouped > 0 {
-		fmt.Fprintf(&b, "and %d differences in groups that there was no room for: a shorter time or --repository shows them\n", s.Ungrouped)
-	}
-	if s.AsDecided {
-		fmt.Fprintf(&b, "%d of %d decisions do not come out as they were recorded, each by the revision that made it; %d revisions\n", s.Differ, s.Decisions, s.Revisions)
-	} else {
-		fmt.Fprintf(&b, "%d of %d decisions would differ: %d closed, %d opened, %d in report mode only\n",
-			s.Differ, s.Decisions, s.Closed, s.Opened, s.Differ-s.Closed-s.Opened)
-	}
-	if s.Decisions == 0 {
-		b.WriteString("no request reached policy in that time: check --since, and whether this is the right log\n")
-	}
-	if s.Errors > 0 {
-		fmt.Fprintf(&b, "%d could not be evaluated\n", s.Errors)
-	}
-	_, err := io.WriteString(w, b.String())
-	return err
 }
