@@ -124,9 +124,6 @@ func reproduction(d *audit.Decided, now policy.Decision, failure error) reproduc
 	r := reproduced{Then: then, Now: said, Other: now.Revision.Digest != d.Revision}
 	afterwards := d.Reason != string(now.Reason) && d.Verdict != "allow" && then == "allow"
 	switch {
-	case errors.Is(failure, webhook.ErrNoRules):
-		r.Now, r.Reproduced = byConfiguration, then == byConfiguration
-		r.Detail = "the policy has no package sallyport.webhook: the receiver's configured actions apply"
 	case d.Reason == "policy_error" || failure != nil:
 		r.compareFailures(d, failure)
 	case afterwards && said != "deny":
@@ -150,6 +147,9 @@ func reproduction(d *audit.Decided, now policy.Decision, failure error) reproduc
 // compareFailures compares an evaluation that failed then, or fails now.
 func (r *reproduced) compareFailures(d *audit.Decided, failure error) {
 	switch {
+	case errors.Is(failure, webhook.ErrNoRules):
+		r.Now, r.Reproduced = byConfiguration, r.Then == byConfiguration
+		r.Detail = "the policy has no package sallyport.webhook: the receiver's configured actions apply"
 	case d.Reason == "policy_error" && strings.HasPrefix(d.Message, rego.RejectedText) && !r.Other:
 		r.Reproduced, r.Now, r.Detail = true, "error", "the repository's rules were not evaluated then: "+d.Message
 	case failure != nil && d.Reason == "policy_error":
