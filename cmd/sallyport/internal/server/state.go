@@ -60,7 +60,7 @@ type server struct {
 	webhooks      *webhookserver.Gateway // nil: no deliveries are received
 	webhookQueue  webhook.Queue          // nil: the same
 	metrics       *admin.Metrics
-	refreshes     *webhookRefreshes // nil: there are no receivers
+	refreshes     *webhookRefreshes
 	reassignments *reassignment.Recorder
 
 	identityMetrics *admin.IdentityMetrics

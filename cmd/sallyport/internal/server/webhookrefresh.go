@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"sync/atomic"
 
-	"github.com/sallyport/sallyport/internal/config"
 	"github.com/sallyport/sallyport/webhook"
 	webhookpg "github.com/sallyport/sallyport/webhook/postgres"
 )
@@ -16,11 +15,9 @@ type webhookRefreshes struct {
 	policy atomic.Int64 // requests that reached this instance
 }
 
-// openWebhookRefreshes prepares the watch of requested refreshes.
+// openWebhookRefreshes prepares the watch of requested refreshes. An instance without a
+// webhook listener follows the requests too: others receive deliveries for it.
 func (s *server) openWebhookRefreshes(context.Context) error {
-	if s.config.Webhooks == nil {
-		return nil
-	}
 	watched, err := webhookpg.NewRefreshes(s.databaseURL, s.log.With("component", "webhooks"))
 	if err != nil {
 		return err
@@ -45,9 +42,6 @@ func (r *webhookRefreshes) warning() error {
 
 // watchWebhookRefreshes carries out requests until ctx ends.
 func (s *server) watchWebhookRefreshes(ctx context.Context) {
-	if s.refreshes == nil {
-		return
-	}
 	_ = s.refreshes.Watch(ctx, func(name string) {
 		if name == webhookpg.PolicyRefresh {
 			s.refreshes.policy.Add(1)
@@ -56,32 +50,17 @@ func (s *server) watchWebhookRefreshes(ctx context.Context) {
 	})
 }
 
-// affectsPolicy reports whether an event may have moved the branch or tag that policy is
-// read from.
-func affectsPolicy(cfg *config.Config) func(*webhook.Event) bool {
-	git := cfg.Policy.Git
-	return func(e *webhook.Event) bool {
-		switch {
-		case git == nil:
-			return false
-		case git.Tag != "":
-			return webhook.AffectsTag(e, git.Tag)
-		}
-		return webhook.AffectsBranch(e, git.Branch)
-	}
-}
-
 // policyRefreshes keeps the action refresh_policy of a decision only where the event may
 // have moved the policy's branch: a rule of package sallyport.webhook need not know it.
 type policyRefreshes struct {
 	webhook.Decider
-	affects func(*webhook.Event) bool
+	affects func(*webhook.Event) bool // nil: policy does not come from Git
 }
 
 // DecideDelivery removes routes from the decision of the wrapped decider.
 func (p policyRefreshes) DecideDelivery(ctx context.Context, d *webhook.Delivery) (webhook.Decision, error) {
 	decision, err := p.Decider.DecideDelivery(ctx, d)
-	if !p.affects(d.Event) {
+	if p.affects == nil || !p.affects(d.Event) {
 		kept := make([]webhook.Route, 0, len(decision.Routes))
 		for _, r := range decision.Routes {
 			if r.Action != webhook.RefreshPolicy {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/webhookserver"
 	"github.com/sallyport/sallyport/internal/config"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/webhook"
@@ -44,7 +45,7 @@ func TestOnlyThePolicyBranchRefreshes(t *testing.T) {
 		cfg := &config.Config{}
 		cfg.Policy.Git = c.git
 		made := webhook.Decision{Verdict: policy.Allow, Rule: "r", Routes: []webhook.Route{refresh, forward}}
-		got, err := policyRefreshes{fixedDecider{made, failure}, affectsPolicy(cfg)}.DecideDelivery(t.Context(), &webhook.Delivery{Event: c.event})
+		got, err := policyRefreshes{fixedDecider{made, failure}, webhookserver.AffectsPolicy(&cfg.Policy)}.DecideDelivery(t.Context(), &webhook.Delivery{Event: c.event})
 		want := 1
 		if c.refresh {
 			want = 2
