@@ -93,6 +93,11 @@ var ends = map[string]struct {
 	"webhook list":         {"", exitOK},
 	"webhook rotate":       {"policy", exitInvalid}, // there is no receiver
 	"webhook test":         {"policy", exitInvalid},
+
+	"webhook agent":                   {"--server https://hooks.example --credential-file /nonexistent --to http://127.0.0.1/", exitInvalid},
+	"webhook agent-credential create": {"--endpoint jenkins", exitFailed},
+	"webhook agent-credential list":   {"", exitFailed},
+	"webhook agent-credential revoke": {"0123456789abcdef --reason test", exitFailed},
 }
 
 // TestEveryCommandReportsItsEnd: whatever keeps a command from its work ends it with

@@ -124,6 +124,11 @@ var findings = map[string]string{
 	"webhook list":         "",
 	"webhook rotate":       "",
 	"webhook test":         "a stage failed: it is named",
+
+	"webhook agent":                   "",
+	"webhook agent-credential create": "",
+	"webhook agent-credential list":   "",
+	"webhook agent-credential revoke": "",
 }
 
 // psqlStatus is for the one command whose status is another program's.

@@ -57,6 +57,17 @@ func NewControl(ops Operations, log *slog.Logger) *Control {
 	act(c, mux, pathReload, func(ctx context.Context, by Operator, _ struct{}) (PolicyState, error) {
 		return ops.Policy.Reload(ctx, by)
 	})
+	if ops.Agents != nil {
+		c.read(mux, pathAgentCredentials, func(ctx context.Context) (any, error) { return ops.Agents.List(ctx) })
+		act(c, mux, pathAgentCredentialCreate, ops.Agents.Create)
+		act(c, mux, pathAgentCredentialRevoke, ops.Agents.Revoke)
+	} else {
+		for _, path := range []string{pathAgentCredentials, pathAgentCredentialCreate, pathAgentCredentialRevoke} {
+			mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
+				writeJSON(w, http.StatusBadRequest, failure{Error: "the instance's configuration has no endpoint with agent: true: add one to webhooks.endpoints, and restart it"})
+			})
+		}
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, http.StatusNotFound, failure{Error: fmt.Sprintf("this instance does not know %s %s: is it of another version?", r.Method, r.URL.Path)})
 	})

@@ -88,7 +88,7 @@ func office(t *testing.T) (*desk, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := NewControl(Operations{deskCredentials{d}, deskTunnels{d}, deskPolicy{d}}, slog.New(slog.DiscardHandler))
+	c := NewControl(Operations{Credentials: deskCredentials{d}, Tunnels: deskTunnels{d}, Policy: deskPolicy{d}}, slog.New(slog.DiscardHandler))
 	served := make(chan error, 1)
 	go func() { served <- c.Serve(l) }()
 	t.Cleanup(func() {
@@ -265,7 +265,7 @@ func TestWhoMayControl(t *testing.T) {
 	}
 	// Without the kernel's credentials no client is accepted: TCP has none.
 	d := &desk{}
-	c := NewControl(Operations{deskCredentials{d}, deskTunnels{d}, deskPolicy{d}}, slog.New(slog.DiscardHandler))
+	c := NewControl(Operations{Credentials: deskCredentials{d}, Tunnels: deskTunnels{d}, Policy: deskPolicy{d}}, slog.New(slog.DiscardHandler))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -30,6 +30,8 @@ type Operations struct {
 	Credentials Credentials
 	Tunnels     Tunnels
 	Policy      Policy
+	// Agents is nil if the configuration has no webhooks.
+	Agents AgentCredentials
 }
 
 // Credentials ends the admission of steps and repositories, in every instance.

@@ -47,7 +47,7 @@ var adapters = []string{
 	"audit/postgres/writer", "audit/postgres/sealer", "audit/postgres/reader", "audit/evidence",
 	"reconcile/bitbucket", "reconcile/postgres",
 	"webhook/listener",
-	"webhook/postgres",
+	"webhook/postgres", "webhook/agent/postgres",
 }
 
 // managers put adapters together for wiring: the adapters that each may import. No
@@ -180,11 +180,12 @@ const commands = module + "/cmd/sallyport/internal/"
 // shared are the packages that the commands share, and what each of them may import
 // of the others.
 var shared = map[string][]string{
-	"cli":           {},
-	"auditdb":       {"cli"},
-	"components":    {"cli"},
-	"webhookserver": {"cli"},
-	"logging":       {},
+	"cli":             {},
+	"auditdb":         {"cli"},
+	"components":      {"cli"},
+	"webhookdelivery": {"cli"},
+	"webhookserver":   {"cli"},
+	"logging":         {},
 }
 
 // refuseCommand returns why a package may not import a package below cmd; "" if it

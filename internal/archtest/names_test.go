@@ -14,14 +14,15 @@ import (
 // importNames are the names under which packages of ours are imported that do not go
 // by their own. Every file uses the same name.
 var importNames = map[string]string{
-	"audit/postgres":        "auditpg",
-	"audit/postgres/reader": "auditreader",
-	"audit/postgres/sealer": "auditsealer",
-	"audit/postgres/writer": "auditwriter",
-	"identity/postgres":     "identitypg",
-	"reconcile/bitbucket":   "reconcilebb",
-	"reconcile/postgres":    "reconcilepg",
-	"webhook/postgres":      "webhookpg",
+	"audit/postgres":         "auditpg",
+	"audit/postgres/reader":  "auditreader",
+	"audit/postgres/sealer":  "auditsealer",
+	"audit/postgres/writer":  "auditwriter",
+	"identity/postgres":      "identitypg",
+	"reconcile/bitbucket":    "reconcilebb",
+	"reconcile/postgres":     "reconcilepg",
+	"webhook/agent/postgres": "agentpg",
+	"webhook/postgres":       "webhookpg",
 }
 
 func TestOneNameForEachImport(t *testing.T) {

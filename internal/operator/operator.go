@@ -1,6 +1,6 @@
 // Package operator executes the operations that an operator requests on the control
 // socket, and records each of them in the audit log: revocations of credentials, closed
-// tunnels, the emergency stop, and reloads of the policy.
+// tunnels, the emergency stop, reloads of the policy, and credentials of webhook agents.
 package operator
 
 import (
@@ -60,7 +60,7 @@ type Tunnels interface {
 	Close(cause proxy.Cause, which func(*proxy.Admission) bool) int
 }
 
-// Config configures [Operations]. Every field is required.
+// Config configures [Operations]. Every field is required, except for those about agents.
 type Config struct {
 	// Record records an event, and returns when it is durable.
 	Record       func(context.Context, *audit.Event) error
@@ -70,13 +70,20 @@ type Config struct {
 	Stop         *emergencystop.Switch
 	// Reload loads the policy source's present revision.
 	Reload func(context.Context) (admin.PolicyState, error)
-	Log    *slog.Logger
+	// Agents is nil if no endpoint is for agents; AgentEndpoints are the names of those that are.
+	Agents         AgentCredentials
+	AgentEndpoints []string
+	Log            *slog.Logger
 }
 
 // Operations returns the operations of the control socket. They are safe for concurrent
 // use.
 func Operations(c Config) admin.Operations {
-	return admin.Operations{Credentials: credentials{c}, Tunnels: tunnels{c}, Policy: policies{c}}
+	ops := admin.Operations{Credentials: credentials{c}, Tunnels: tunnels{c}, Policy: policies{c}}
+	if c.Agents != nil {
+		ops.Agents = agentCredentials{c}
+	}
+	return ops
 }
 
 // record records an operation with further details. The event is durable when it returns

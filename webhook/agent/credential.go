@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"strings"
+	"time"
 )
 
 // A credential is spagent_, its id in 16 hexadecimal digits, _, and its secret in 64. The id
@@ -36,6 +37,14 @@ type Credentials interface {
 	// Find returns the credential with an id. The error wraps [ErrCredential] if there is
 	// none or it is revoked; any other error means that this could not be found out.
 	Find(ctx context.Context, id string) (Credential, error)
+}
+
+// StoredCredential describes a stored credential without its secrets.
+type StoredCredential struct {
+	ID, Endpoint, Description, CreatedBy string
+	CreatedAt                            time.Time
+	LastUsedAt, RevokedAt                time.Time // zero: never
+	RevokedBy, RevokedReason             string
 }
 
 // NewCredential makes a credential for an endpoint. It returns the text, which only the

@@ -35,6 +35,9 @@ var outcomeNames = [...]string{Failed: "failed", Delivered: "delivered", Rejecte
 // String returns the outcome as metrics and logs name it.
 func (o Outcome) String() string { return outcomeNames[o] }
 
+// Outcomes returns the names of all outcomes.
+func Outcomes() []string { return outcomeNames[:] }
+
 // Outcome returns the meaning of the attempt. Only 2xx is a success, and a redirect is a
 // failure (Standard Webhooks 1.0.0, "Delivery success and failure"). A status by which an
 // endpoint judges the content ends after few attempts, because the deliveries of the same

@@ -149,8 +149,9 @@ func (s *server) listenControl(context.Context) error {
 // buildControl makes the control socket's operations.
 func (s *server) buildControl(context.Context) error {
 	s.stop.Guard(s.gate, s.tracker)
+	agents, agentEndpoints := s.agentCredentials()
 	s.control = admin.NewControl(operator.Operations(operator.Config{
-		Record: s.audit.Record, Revocations: s.store, Repositories: s.authenticator, Tunnels: s.tracker, Stop: s.stop,
+		Agents: agents, AgentEndpoints: agentEndpoints, Record: s.audit.Record, Revocations: s.store, Repositories: s.authenticator, Tunnels: s.tracker, Stop: s.stop,
 		Reload: s.reloadPolicy, Log: s.log,
 	}), s.log.With("component", "control"))
 	return nil

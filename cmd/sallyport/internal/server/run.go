@@ -40,6 +40,7 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal) error {
 		})
 		s.log.Info("admin listening", "address", s.adminAt.Addr().String())
 	}
+	s.runDelivery(background, routines.Go)
 	s.runWebhooks(background, failed, routines.Go)
 	routines.Go(func() {
 		if err := s.control.Serve(s.controlAt); err != nil {
@@ -124,6 +125,7 @@ func (s *server) drain() {
 	defer cancel()
 	var both sync.WaitGroup
 	both.Go(func() { _ = s.front.Shutdown(ctx) })
+	both.Go(func() { s.drainDelivery(ctx) })
 	both.Go(func() { s.drainWebhooks(ctx) })
 	both.Go(func() {
 		if n := s.tracker.Drain(ctx); n > 0 {

@@ -46,7 +46,7 @@ func newServer(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *se
 	}
 	for _, step := range []func(context.Context) error{
 		s.inherit, s.loadPolicy, s.listen, s.listenWebhooks, s.claimAll, s.listenControl, s.openAudit, s.countIdentity, s.openStore, s.startIdentity, s.openReconciliation, s.openApprovals,
-		s.openWebhookQueue, s.openWebhookRefreshes, s.announcePolicy, s.openSelfTest, s.buildGate, s.openWebhooks, s.buildControl,
+		s.openWebhookRefreshes, s.announcePolicy, s.openSelfTest, s.buildGate, s.openDelivery, s.openWebhooks, s.buildControl,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err

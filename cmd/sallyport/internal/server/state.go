@@ -9,6 +9,7 @@ import (
 	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
 	auditsealer "github.com/sallyport/sallyport/audit/postgres/sealer"
 	auditwriter "github.com/sallyport/sallyport/audit/postgres/writer"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/webhookdelivery"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/webhookserver"
 	"github.com/sallyport/sallyport/identity/bitbucket"
 	identitypg "github.com/sallyport/sallyport/identity/postgres"
@@ -57,8 +58,9 @@ type server struct {
 	forwarder     *goproxy.Forwarder
 	totals        *totals.Totals
 	front         *frontend.Server
-	webhooks      *webhookserver.Gateway // nil: no deliveries are received
-	webhookQueue  webhook.Queue          // nil: the same
+	webhooks      *webhookserver.Gateway    // nil: no deliveries are received
+	webhookQueue  webhook.Queue             // nil: the same
+	delivery      *webhookdelivery.Delivery // nil: the same
 	metrics       *admin.Metrics
 	refreshes     *webhookRefreshes
 	reassignments *reassignment.Recorder

@@ -43,7 +43,7 @@ func (s *server) openWebhooks(context.Context) error {
 	http, affects := bitbucketapi.NewHTTP(nil, time.Now), webhookserver.AffectsPolicy(&s.config.Policy)
 	gateway, err := webhookserver.New(webhookserver.Config{
 		Webhooks: s.config.Webhooks, TLS: s.webhooksTLS, Policy: policyRefreshes{s.policy.Engine(), affects}, AffectsPolicy: affects,
-		Queue: s.webhookQueue, Record: s.audit.Record,
+		Queue: s.webhookQueue, Agents: s.delivery.Agents(), Record: s.audit.Record,
 		FetchNetworks: func(ctx context.Context, url string) ([]byte, error) { return http.Get(ctx, url, "") },
 		NetworksFile:  filepath.Join(s.config.DataDirectory, "atlassian-networks.json"),
 		Panicked: func(p any) {

@@ -1,5 +1,5 @@
 // Package webhookcmd is the command group `sallyport webhook`: it makes receivers, changes
-// their secrets, tests them, and lists them.
+// their secrets, tests them, and lists them; it has the agent and the agents' credentials.
 package webhookcmd
 
 import (
@@ -14,8 +14,8 @@ import (
 
 // New makes `sallyport webhook`.
 func New() *cobra.Command {
-	parent := &cobra.Command{Use: "webhook", Short: "Make, test and list receivers of webhooks, and change their secrets", Args: cli.NoArguments, RunE: cli.Help}
-	parent.AddCommand(newAdd(), newList(), newRotate(), newTest())
+	parent := &cobra.Command{Use: "webhook", Short: "Make, test and list receivers of webhooks, change their secrets, and run agents", Args: cli.NoArguments, RunE: cli.Help}
+	parent.AddCommand(newAdd(), newList(), newRotate(), newTest(), newAgent(), newAgentCredential())
 	return parent
 }
 
