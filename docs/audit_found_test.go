@@ -17,7 +17,7 @@ import (
 )
 
 // What no run repeats.
-var afternoonVaries = []struct {
+var reviewVaries = []struct {
 	what *regexp.Regexp
 	as   string
 }{
@@ -31,14 +31,14 @@ var afternoonVaries = []struct {
 	{regexp.MustCompile(`\bsizes? \d+( to \d+)?`), "size <size>"}, {regexp.MustCompile(`\b\d+ events( from \d+ to \d+)?`), "<count> events"},
 }
 
-var afternoonTime = regexp.MustCompile(`20\d\d-\d\d-\d\dT[0-9:.]+Z`)
+var reviewTime = regexp.MustCompile(`20\d\d-\d\d-\d\dT[0-9:.]+Z`)
 
 // unvarying takes out of a text what no run repeats.
 func unvarying(text string) string {
-	for _, v := range afternoonVaries {
+	for _, v := range reviewVaries {
 		text = v.what.ReplaceAllString(text, v.as)
 	}
-	text = afternoonTime.ReplaceAllStringFunc(text, func(at string) string {
+	text = reviewTime.ReplaceAllStringFunc(text, func(at string) string {
 		if strings.HasPrefix(at, "2026-10-") && strings.HasSuffix(at, ":00Z") || strings.HasSuffix(at, "-01T00:00:00Z") {
 			return at // the seed's, and a period's
 		}
@@ -49,11 +49,11 @@ func unvarying(text string) string {
 
 // compare holds what was printed against the page, and the page with a line changed
 // or left out against what was printed.
-func (a *afternoon) compare(block, said, want string) {
+func (a *review) compare(block, output, want string) {
 	a.t.Helper()
-	said = unvarying(said)
-	if said != unvarying(want) {
-		a.t.Errorf("%sprints\n%s\nand the page says\n%s", block, said, want)
+	output = unvarying(output)
+	if output != unvarying(want) {
+		a.t.Errorf("%sprints\n%s\nand the page says\n%s", block, output, want)
 		return
 	}
 	lines := slices.Collect(strings.Lines(want))
@@ -61,14 +61,14 @@ func (a *afternoon) compare(block, said, want string) {
 		if strings.TrimSpace(lines[i]) == "" {
 			continue
 		}
-		if unvarying(strings.Join(slices.Delete(slices.Clone(lines), i, i+1), "")) == said {
+		if unvarying(strings.Join(slices.Delete(slices.Clone(lines), i, i+1), "")) == output {
 			a.t.Errorf("a page without %q passes", lines[i])
 		}
 	}
 }
 
 // answers checks that each command reports what the month holds.
-func (a *afternoon) answers() {
+func (a *review) collectOutput() {
 	a.t.Helper()
 	for begins, want := range map[string]string{
 		"sallyport audit query":          `"attributes":{"operator":"bob","operator_uid":"1001"}`,
@@ -102,7 +102,7 @@ func (a *afternoon) answers() {
 }
 
 // output is all that the blocks with a command printed.
-func (a *afternoon) output(begins string) string {
+func (a *review) output(begins string) string {
 	var all strings.Builder
 	for block, text := range a.printed {
 		if strings.Contains("\n"+block, "\n"+begins) {
@@ -113,7 +113,7 @@ func (a *afternoon) output(begins string) string {
 }
 
 // handed: what went out of the log is in it, by the digest of the file.
-func (a *afternoon) handed() {
+func (a *review) checkHandover() {
 	a.t.Helper()
 	conn, err := pgx.Connect(a.t.Context(), a.url(database.Auditor))
 	a.check(err)
@@ -129,13 +129,13 @@ func (a *afternoon) handed() {
 }
 
 // sample: the decisions that anybody draws with the page's script are those of the pack.
-func (a *afternoon) sample() {
+func (a *review) sample() {
 	a.t.Helper()
 	script := a.find("awk -F ")
 	for _, of := range []int{25, 5} { // all there are, and fewer
-		said, status := a.sh(strings.NewReplacer("--sample 25", fmt.Sprintf("--sample %d", of), "./october", fmt.Sprintf("./sample-%d", of)).Replace(a.find("sallyport audit evidence --database")) +
+		output, status := a.sh(strings.NewReplacer("--sample 25", fmt.Sprintf("--sample %d", of), "./october", fmt.Sprintf("./sample-%d", of)).Replace(a.find("sallyport audit evidence --database")) +
 			"echo DRAWN\n" + strings.Replace(script, "head -n 25", fmt.Sprintf("head -n %d", of), 1))
-		_, list, _ := strings.Cut(said, "DRAWN\n")
+		_, list, _ := strings.Cut(output, "DRAWN\n")
 		var drawn []string
 		for line := range strings.Lines(list) {
 			drawn = append(drawn, strings.Fields(line)[1])
@@ -147,13 +147,13 @@ func (a *afternoon) sample() {
 			details[i] = strings.TrimSuffix(filepath.Base(d), ".json")
 		}
 		if status != 0 || len(drawn) != min(of, 18) || !slices.Equal(drawn, details) {
-			a.t.Errorf("drawn were %q, and the pack has %q:\n%s", drawn, details, said)
+			a.t.Errorf("drawn were %q, and the pack has %q:\n%s", drawn, details, output)
 		}
 	}
 }
 
 // find is the command of the page that begins so.
-func (a *afternoon) find(begins string) string {
+func (a *review) find(begins string) string {
 	a.t.Helper()
 	for block := range a.printed {
 		for _, script := range scripts(block) {
@@ -168,17 +168,17 @@ func (a *afternoon) find(begins string) string {
 
 // tamper changes the pack, the export and the log. Each is found by the page's own
 // command, and the pack can be made again to the byte.
-func (a *afternoon) tamper() {
+func (a *review) tamper() {
 	a.t.Helper()
 	found := func(command, want string) {
 		a.t.Helper()
-		if said, status := a.sh(command); status != 1 || !strings.Contains(said, want) {
-			a.t.Errorf("%sended with %d, and does not say %s:\n%s", command, status, want, said)
+		if output, status := a.sh(command); status != 1 || !strings.Contains(output, want) {
+			a.t.Errorf("%sended with %d, and does not say %s:\n%s", command, status, want, output)
 		}
 	}
 	again := strings.Replace(a.find("sallyport audit evidence --database"), "./october", "./again", 1)
-	if said, status := a.sh(again + "diff -r october again\n"); status != 0 {
-		a.t.Errorf("the pack is another one when it is made again: %d\n%s", status, said)
+	if output, status := a.sh(again + "diff -r october again\n"); status != 0 {
+		a.t.Errorf("the pack is another one when it is made again: %d\n%s", status, output)
 	}
 	for file, from := range map[string][2]string{"october/population.csv": {"api.partner.example", "api.partner.exampel"}, "log.jsonl": {`"verdict":"deny"`, `"verdict":"allow"`}} {
 		a.write(file, strings.Replace(a.read(file), from[0], from[1], 1))

@@ -26,27 +26,27 @@ import (
 
 const auditPage = "audit.md"
 
-// TestAuditAfternoon is a reviewer with audit.md and nothing else: every command
+// TestAuditReview is a reviewer with audit.md and nothing else: every command
 // and every statement of the page in its order, with the real program and the real
 // psql, as the auditor of an embedded database whose log the real writer has
 // written. What the page shows is compared. In the end the log and the pack are
 // tampered with, and the page's commands have to find it.
-func TestAuditAfternoon(t *testing.T) {
+func TestAuditReview(t *testing.T) {
 	t.Parallel()
-	a := newAfternoon(t)
-	a.ask()
+	a := newReview(t)
+	a.request()
 	a.live()
 	text := 0
 	all := fence.FindAllStringSubmatch(read(t, auditPage), -1)
 	for i, b := range all {
 		language, block := b[1], b[2]
-		var said string
+		var output string
 		switch language {
 		case "sh":
-			said = a.run(block)
+			output = a.run(block)
 		case "sql":
-			said = a.psql(block)
-			if strings.TrimSpace(said) == "" {
+			output = a.psql(block)
+			if strings.TrimSpace(output) == "" {
 				t.Errorf("psql says nothing to\n%s", block)
 			}
 		case "text", "": // what comes behind a command, or a format
@@ -56,20 +56,20 @@ func TestAuditAfternoon(t *testing.T) {
 		}
 		if i+1 < len(all) && all[i+1][1] == "text" {
 			text++
-			a.compare(block, said, all[i+1][2])
+			a.compare(block, output, all[i+1][2])
 		}
 	}
 	if len(all) < 30 || text < 3 || !strings.Contains(read(t, auditPage), "```sh\n"+generated) {
 		t.Errorf("the page was read as %d blocks, %d of which are what a command prints, or does not begin with the key", len(all), text)
 	}
-	a.answers()
-	a.handed()
+	a.collectOutput()
+	a.checkHandover()
 	a.sample()
 	a.tamper()
 }
 
-// afternoon is a reviewer's folder, on the machine of an embedded database.
-type afternoon struct {
+// review is a reviewer's folder, on the machine of an embedded database.
+type review struct {
 	t       *testing.T
 	folder  string
 	key     string // the private one that signs
@@ -82,10 +82,10 @@ type afternoon struct {
 // generated is the page's first command, which comes before there is a log.
 const generated = "sallyport audit key generate --out checkpoint-key --origin acme.example/egress\n"
 
-// newAfternoon writes the log, and the files that the reviewer asked for.
-func newAfternoon(t *testing.T) *afternoon {
+// newReview writes the log, and the files that the reviewer requested.
+func newReview(t *testing.T) *review {
 	t.Helper()
-	a := &afternoon{t: t, folder: t.TempDir(), printed: map[string]string{}}
+	a := &review{t: t, folder: t.TempDir(), printed: map[string]string{}}
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-ldflags", "-X main.version=1.0.0", "-o", a.path("sallyport"), "../cmd/sallyport").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
@@ -114,22 +114,22 @@ func newAfternoon(t *testing.T) *afternoon {
 	return a
 }
 
-func (a *afternoon) path(name string) string { return filepath.Join(a.folder, name) }
-func (a *afternoon) url(user string) string  { return a.server.URL("sallyport", user) }
+func (a *review) path(name string) string { return filepath.Join(a.folder, name) }
+func (a *review) url(user string) string  { return a.server.URL("sallyport", user) }
 
-func (a *afternoon) check(err error) {
+func (a *review) check(err error) {
 	a.t.Helper()
 	if err != nil {
 		a.t.Fatal(err)
 	}
 }
 
-func (a *afternoon) write(name, text string) {
+func (a *review) write(name, text string) {
 	a.t.Helper()
 	a.check(os.WriteFile(a.path(name), []byte(text), 0o600))
 }
 
-func (a *afternoon) read(name string) string {
+func (a *review) read(name string) string {
 	a.t.Helper()
 	text, err := os.ReadFile(a.path(name))
 	a.check(err)
@@ -137,7 +137,7 @@ func (a *afternoon) read(name string) string {
 }
 
 // configure is what the operator has beside the log.
-func (a *afternoon) configure(key string) {
+func (a *review) configure(key string) {
 	a.check(os.MkdirAll(a.path("policy"), 0o700))
 	a.write("sallyport.yaml", fmt.Sprintf(`listeners: [{address: "127.0.0.1:3128"}]
 identity:
@@ -150,7 +150,7 @@ data_directory: %q
 }
 
 // ask puts the questions of the other page to psql, one after the other.
-func (a *afternoon) ask() {
+func (a *review) request() {
 	a.t.Helper()
 	var sql, want strings.Builder
 	for _, q := range questions(a.t, read(a.t, questionsPage)) {
@@ -168,7 +168,7 @@ func (a *afternoon) ask() {
 
 // live is what a server does beside: it has held the deployments against the log,
 // tested itself, and it seals.
-func (a *afternoon) live() {
+func (a *review) live() {
 	t := a.t
 	t.Helper()
 	var err error
@@ -203,35 +203,35 @@ func (a *afternoon) live() {
 	a.seal(a.key)
 }
 
-func (a *afternoon) seal(key string) {
+func (a *review) seal(key string) {
 	a.t.Helper()
 	seal(a.t, a.log, a.url, key, publish.NewFile(a.path("checkpoints.txt")))
 }
 
 // run runs a block, in which nothing may fail, and returns what it printed.
-func (a *afternoon) run(block string) string {
+func (a *review) run(block string) string {
 	a.t.Helper()
 	if block != generated && strings.HasPrefix(block, generated) {
 		block = strings.TrimPrefix(block, generated)
 	}
-	var said strings.Builder
+	var output strings.Builder
 	for _, script := range scripts(block) {
 		words := strings.Fields(script)
 		if len(words) > 2 && (words[2] == "tail" || words[2] == "stream") {
-			said.WriteString(a.endless(script, words[2]))
+			output.WriteString(a.endless(script, words[2]))
 			continue
 		}
 		out, status := a.sh(script)
 		if status != 0 {
 			a.t.Errorf("%sended with %d:\n%s", script, status, out)
 		}
-		said.WriteString(out)
+		output.WriteString(out)
 		if strings.Contains(script, " key rotate ") {
 			a.rotated()
 		}
 	}
-	a.printed[block] = said.String()
-	return said.String()
+	a.printed[block] = output.String()
+	return output.String()
 }
 
 // scripts are the commands of a block. A line that begins a loop is one with what
@@ -243,7 +243,7 @@ func scripts(block string) []string {
 	return slices.Collect(strings.Lines(block))
 }
 
-func (a *afternoon) command(script string) *exec.Cmd {
+func (a *review) command(script string) *exec.Cmd {
 	cmd := exec.CommandContext(a.t.Context(), "sh", "-eu", "-c", script)
 	cmd.Dir = a.folder
 	cmd.Env = append(os.Environ(), "PATH="+a.folder+":"+a.psqlDir+":"+os.Getenv("PATH"), "PAGER=cat", "PSQLRC="+os.DevNull)
@@ -251,7 +251,7 @@ func (a *afternoon) command(script string) *exec.Cmd {
 }
 
 // sh returns what a script printed, without progress and complaints, unless it failed.
-func (a *afternoon) sh(script string) (said string, status int) {
+func (a *review) sh(script string) (output string, status int) {
 	a.t.Helper()
 	cmd := a.command(script)
 	var out, complaints bytes.Buffer
@@ -268,27 +268,27 @@ func (a *afternoon) sh(script string) (said string, status int) {
 }
 
 // psql runs SQL with the connection that the page describes.
-func (a *afternoon) psql(sql string) string {
+func (a *review) psql(sql string) string {
 	a.t.Helper()
 	a.write("ask.sql", sql)
-	said, status := a.sh(`sallyport audit psql --config sallyport.yaml --role auditor -X -A -F ' | ' -P footer=off -v ON_ERROR_STOP=1 -q -f ask.sql`)
+	output, status := a.sh(`sallyport audit psql --config sallyport.yaml --role auditor -X -A -F ' | ' -P footer=off -v ON_ERROR_STOP=1 -q -f ask.sql`)
 	if status != 0 {
-		a.t.Errorf("psql ended with %d:\n%s", status, said)
+		a.t.Errorf("psql ended with %d:\n%s", status, output)
 	}
-	return said
+	return output
 }
 
 // endless runs a command that does not end by itself, and interrupts it once its
 // output is complete.
-func (a *afternoon) endless(script, what string) string {
+func (a *review) endless(script, what string) string {
 	a.t.Helper()
 	cmd := a.command("exec " + script)
 	pipe, err := cmd.StdoutPipe()
 	a.check(err)
 	a.check(cmd.Start())
-	said := ""
+	output := ""
 	if what == "tail" {
-		said, _ = bufio.NewReader(pipe).ReadString('\n')
+		output, _ = bufio.NewReader(pipe).ReadString('\n')
 	} else {
 		leaves := strings.TrimSpace(a.psql(`\t on` + "\n" + `SELECT count(*) FROM audit.leaves`))
 		for ticks := time.Tick(10 * time.Millisecond); a.t.Context().Err() == nil; <-ticks {
@@ -301,12 +301,12 @@ func (a *afternoon) endless(script, what string) string {
 	if err := cmd.Wait(); err != nil {
 		a.t.Errorf("%s%v", script, err)
 	}
-	return said
+	return output
 }
 
 // rotated is the operator after `key rotate`: the present key seals once more, and
 // the next one continues.
-func (a *afternoon) rotated() {
+func (a *review) rotated() {
 	a.t.Helper()
 	if err := sealWith(a.t, a.log, a.url, a.key, publish.NewFile(a.path("checkpoints.txt"))); err == nil {
 		a.t.Error("the key that was handed over goes on sealing")

@@ -80,7 +80,7 @@ allow contains {"rule": "x"} if input.target.host == "x.example"
 		t.Fatal(err)
 	}
 	checkContains(t, string(raw), `package sallyport.repository["acme/website"]`, "#   paste.example, by no-paste: once, by 1 pipeline",
-		"\n# fonts.example: 2 times, by 1 pipeline, on ", "; it passed in report mode; hello_encrypted closed 1 tunnel before a byte passed: turn ECH off in the client", "; it passed in report mode\n", "\t\t\"fonts.example\",\n", "\"raw.example:8443\",\n",
+		"\n# fonts.example: 2 times, by 1 pipeline, on ", "; it passed in report mode; hello_encrypted closed 1 tunnel before a byte passed: disable ECH in the client", "; it passed in report mode\n", "\t\t\"fonts.example\",\n", "\"raw.example:8443\",\n",
 		`{"rule": "observed-builds-addresses", "allow_ip_literal": true}`, "not input.principal.deployment\n", `"[2001:db8::1]:22"`,
 		`input.principal.deployment.slug == "staging"`, `# 6 names below bucket.store.example: to allow the whole domain, write "*.bucket.store.example".`)
 	checkContains(t, runCommand(t, 0, "policy", "check", "--strict", out), "accepted", "0 warnings")

@@ -90,7 +90,7 @@ func (p *evaluation) refuseStopped(ctx context.Context) *Refusal {
 			p.attribute(e)
 		}
 	}
-	return p.refuseUnread(ctx, policy.EmergencyStop, "an operator has stopped everything")
+	return p.refuseUnread(ctx, policy.EmergencyStop, "an operator activated the emergency stop")
 }
 
 // refuseUnidentified refuses an attempt whose credential is not accepted. An attempt

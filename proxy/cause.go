@@ -32,7 +32,7 @@ const (
 	CauseOverloaded             Cause = "overloaded"                // too many dials at once
 	CauseShutdown               Cause = "shutdown"                  // this instance shut down
 	CauseOperator               Cause = "operator"                  // an operator closed it
-	CauseEmergencyStop          Cause = "emergency_stop"            // an operator stopped everything
+	CauseEmergencyStop          Cause = "emergency_stop"            // an operator activated the emergency stop
 	CauseRevoked                Cause = "credential_revoked"        // an operator ended the step or its repository
 	CauseCredentialEnded        Cause = "credential_ended"          // the credential expired, and the configuration closes tunnels then
 	CausePolicyChanged          Cause = "policy_changed"            // the active policy does not allow it

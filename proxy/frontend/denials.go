@@ -113,7 +113,7 @@ func acceptsJSON(accept string) bool {
 func (c *conn) readDenials(h *head) ([]audit.Event, *proxy.Refusal) {
 	s := c.server
 	if s.config.Gate.Stopped() {
-		return nil, proxy.NewRefusal(policy.EmergencyStop, "an operator has stopped everything")
+		return nil, proxy.NewRefusal(policy.EmergencyStop, "an operator activated the emergency stop")
 	}
 	credential, err := h.readOwnCredential()
 	if err != nil {

@@ -46,7 +46,7 @@ func newExchange(f *Forwarder, a *proxy.Admission, response proxy.ResponseWriter
 	return &exchange{forwarder: f, admission: a, response: response, key: poolKey(a), lease: f.pools.begin(a.Principal)}
 }
 
-var errLifetime = errors.New("the request has lasted as long as it may")
+var errLifetime = errors.New("the request reached its lifetime limit")
 
 // bound sets the request's deadline, which counts from the decision.
 func (x *exchange) bound(ctx context.Context) (context.Context, context.CancelFunc) {
