@@ -51,23 +51,17 @@ func (h *env) Write(p []byte) (int, error) {
 // can be changed before the authenticator is made.
 func build(t testing.TB, change func(*env, *Config, *Deps)) *env {
 	t.Helper()
-	server, err := bitbuckettest.New(bitbuckettest.Options{Seed: 7, BaseURL: "http://127.0.0.1"})
+	f, err := bitbuckettest.NewFixture()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := server.StartInMemory(); err != nil {
-		t.Fatal(err)
-	}
-	h := &env{t: t, server: server, acme: server.AddWorkspace("acme")}
-	h.acme.SetAccessTokens("access-token")
-	h.payments = h.acme.AddRepository("payments", "PAY")
-	h.eu = h.payments.AddEnvironment("Production EU", bitbuckettest.Production)
+	h := &env{t: t, server: f.Server, acme: f.Acme, payments: f.Payments, eu: f.EU}
 	run := h.payments.Run("main")
 	h.step, h.plain = run.Step(h.eu), run.Step(nil)
 	h.auth = h.authenticator(change)
 	t.Cleanup(func() {
 		h.auth.Close()
-		server.Close()
+		f.Server.Close()
 	})
 	return h
 }
@@ -104,7 +98,7 @@ func floor() { time.Sleep(time.Microsecond) }
 
 // withAPI configures names.
 func withAPI(h *env, c *Config, _ *Deps) {
-	c.Workspaces[0].API = &bitbucketapi.Config{URL: h.server.APIURL(), Token: func() (string, error) { return "access-token", nil }}
+	c.Workspaces[0].API = &bitbucketapi.Config{URL: h.server.APIURL(), Token: func() (string, error) { return bitbuckettest.FixtureToken, nil }}
 }
 
 func (h *env) token(s *bitbuckettest.Step) string {

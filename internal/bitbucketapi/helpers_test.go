@@ -13,34 +13,24 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const otherUUID = "{11111111-2222-3333-4444-555555555555}"
 
-// env is an emulated Bitbucket without sockets, so that it works in a synctest bubble,
-// and a client of its API.
+// env is an emulated Bitbucket and a client of its API.
 type env struct {
-	server   *bitbuckettest.Server
-	acme     *bitbuckettest.Workspace
-	payments *bitbuckettest.Repository
-	eu       *bitbuckettest.Environment
-	config   *Config
-	client   *Client
+	*bitbuckettest.Fixture
+	config *Config
+	client *Client
 }
 
 func build(t testing.TB) *env {
 	t.Helper()
-	server, err := bitbuckettest.New(bitbuckettest.Options{Seed: 7, BaseURL: "http://127.0.0.1"})
+	f, err := bitbuckettest.NewFixture()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := server.StartInMemory(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Close)
-	e := &env{server: server, acme: server.AddWorkspace("acme")}
-	e.acme.SetAccessTokens("access-token")
-	e.payments = e.acme.AddRepository("payments", "PAY")
-	e.eu = e.payments.AddEnvironment("Production EU", bitbuckettest.Production)
-	e.config = &Config{URL: server.APIURL(), Token: func() (string, error) { return "access-token", nil }}
-	h := NewHTTP(server.Client().Transport, time.Now)
+	t.Cleanup(f.Server.Close)
+	e := &env{Fixture: f}
+	e.config = &Config{URL: f.Server.APIURL(), Token: func() (string, error) { return bitbuckettest.FixtureToken, nil }}
+	h := NewHTTP(f.Server.Client().Transport, time.Now)
 	t.Cleanup(h.CloseIdleConnections)
-	e.client = New(h, *e.config, e.acme.UUID, func(string, time.Duration, error) {})
+	e.client = New(h, *e.config, e.Acme.UUID, func(string, time.Duration, error) {})
 	return e
 }

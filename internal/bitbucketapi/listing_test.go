@@ -17,13 +17,13 @@ import (
 func crowded(t *testing.T, repositories int) *env {
 	e := build(t)
 	for i := 1; i < repositories; i++ {
-		e.acme.AddRepository(fmt.Sprintf("r%d", i), "PAY")
+		e.Acme.AddRepository(fmt.Sprintf("r%d", i), "PAY")
 	}
 	return e
 }
 
 func (e *env) list(t *testing.T) ([]identity.KnownName, error) {
-	return ListRepositories(t.Context(), "acme", bitbuckettest.Braced(e.acme.UUID), e.config, e.server.Client().Transport)
+	return ListRepositories(t.Context(), "acme", bitbuckettest.Braced(e.Acme.UUID), e.config, e.Server.Client().Transport)
 }
 
 // TestRepositories: all pages of the list, with and without what only some answers
@@ -33,12 +33,12 @@ func TestRepositories(t *testing.T) {
 		for _, bare := range []bool{false, true} {
 			synctest.Test(t, func(t *testing.T) {
 				h := crowded(t, n)
-				h.server.SetBarePages(bare)
+				h.Server.SetBarePages(bare)
 				list, err := h.list(t)
-				if err != nil || len(list) != n || list[0].RepositoryUUID != h.payments.UUID || list[0].FullName != "acme/payments" {
+				if err != nil || len(list) != n || list[0].RepositoryUUID != h.Payments.UUID || list[0].FullName != "acme/payments" {
 					t.Fatalf("%d, bare %t: %d, %v", n, bare, len(list), err)
 				}
-				if asked := h.server.Count(bitbuckettest.RepositoryList); asked != (n+99)/100 {
+				if asked := h.Server.Count(bitbuckettest.RepositoryList); asked != (n+99)/100 {
 					t.Errorf("%d requests for %d", asked, n)
 				}
 			})
@@ -87,7 +87,7 @@ func TestRepositoriesIsWholeOrFails(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := crowded(t, 250)
 				c.fault.Match = func(r *http.Request) bool { return r.URL.Query().Has("page") }
-				defer h.server.Inject(bitbuckettest.RepositoryList, c.fault).Clear()
+				defer h.Server.Inject(bitbuckettest.RepositoryList, c.fault).Clear()
 				list, err := h.list(t)
 				if list != nil || err == nil || !strings.Contains(err.Error(), "after 100 repositories") || !strings.Contains(err.Error(), c.says) {
 					t.Errorf("%d repositories, %v", len(list), err)

@@ -15,9 +15,9 @@ import (
 func TestPipeline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := build(t)
-		run := h.payments.Run("main")
+		run := h.Payments.Run("main")
 		ask := func(uuid string) (identity.Pipeline, error) {
-			return h.client.Pipeline(t.Context(), h.payments.UUID, uuid)
+			return h.client.Pipeline(t.Context(), h.Payments.UUID, uuid)
 		}
 		p, err := ask(run.UUID)
 		if err != nil || p.BuildNumber != int64(run.BuildNumber) || p.Creator != "Robin Builder" || len(p.CreatorUUID) != 36 || !p.FetchedAt.Equal(time.Now()) {
@@ -36,13 +36,13 @@ func TestPipeline(t *testing.T) {
 			"text":      `{"uuid":"` + bitbuckettest.Braced(run.UUID) + `","build_number":"1"}`,
 			"not JSON":  `<html>`,
 		} {
-			fault := h.server.Inject(bitbuckettest.PipelineGet, bitbuckettest.Replaced(body))
+			fault := h.Server.Inject(bitbuckettest.PipelineGet, bitbuckettest.Replaced(body))
 			if p, err := ask(run.UUID); err == nil {
 				t.Errorf("%s: got %+v", name, p)
 			}
 			fault.Clear()
 		}
-		fault := h.server.Inject(bitbuckettest.PipelineGet, bitbuckettest.Replaced(`{"uuid":"`+bitbuckettest.Braced(run.UUID)+`","build_number":7,"creator":{"display_name":"a\u0000b","uuid":"x"}}`))
+		fault := h.Server.Inject(bitbuckettest.PipelineGet, bitbuckettest.Replaced(`{"uuid":"`+bitbuckettest.Braced(run.UUID)+`","build_number":7,"creator":{"display_name":"a\u0000b","uuid":"x"}}`))
 		if p, err := ask(run.UUID); err != nil || p.Creator != "" || p.CreatorUUID != "" || p.BuildNumber != 7 {
 			t.Errorf("a name that cannot be shown: %+v, %v", p, err)
 		}
@@ -55,7 +55,7 @@ func TestPipeline(t *testing.T) {
 		if !errors.Is(err, ErrBusy) {
 			t.Errorf("got %v", err)
 		}
-		if _, err := h.client.Repository(t.Context(), h.payments.UUID, false); err != nil {
+		if _, err := h.client.Repository(t.Context(), h.Payments.UUID, false); err != nil {
 			t.Errorf("a name that a step waits for: %v", err)
 		}
 	})

@@ -31,15 +31,15 @@ func TestPullRequests(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := build(t)
-				h.acme.AddAccessToken("access-token", bitbuckettest.ScopeRepository, bitbuckettest.ScopePipeline, bitbuckettest.ScopePullRequest)
-				kim, ada, eve, lee := h.server.AddAccount("Kim"), h.server.AddAccount("Ada"), h.server.AddAccount("Ada"), h.server.AddAccount("Lee\x1b[2J")
-				h.payments.SetCommitLinks(links)
+				h.Acme.AddAccessToken("access-token", bitbuckettest.ScopeRepository, bitbuckettest.ScopePipeline, bitbuckettest.ScopePullRequest)
+				kim, ada, eve, lee := h.Server.AddAccount("Kim"), h.Server.AddAccount("Ada"), h.Server.AddAccount("Ada"), h.Server.AddAccount("Lee\x1b[2J")
+				h.Payments.SetCommitLinks(links)
 				for range 70 { // so that there are pages
-					other := h.payments.AddPull(bitbuckettest.Pull{Title: "other", Author: &kim, Destination: "main", Source: commitOf("9")})
+					other := h.Payments.AddPull(bitbuckettest.Pull{Title: "other", Author: &kim, Destination: "main", Source: commitOf("9")})
 					other.Merge(kim, commitOf("8"))
 				}
 				time.Sleep(time.Minute)
-				p := h.payments.AddPull(bitbuckettest.Pull{Title: "Settle", Author: &kim, Destination: "main", Source: commitOf("b"),
+				p := h.Payments.AddPull(bitbuckettest.Pull{Title: "Settle", Author: &kim, Destination: "main", Source: commitOf("b"),
 					Commits: []bitbuckettest.PullCommit{{Hash: commitOf("b"), Author: &kim}, {Hash: commitOf("c")}, {Hash: commitOf("d"), Author: &eve}}})
 				p.Approve(ada)
 				p.Approve(eve)
@@ -87,7 +87,7 @@ func TestPullRequestsRefused(t *testing.T) {
 		if _, err := r.OfCommit(t.Context(), commitOf("a")); !errors.Is(err, identity.ErrForbidden) {
 			t.Errorf("without the scope: %v", err)
 		}
-		h.acme.AddAccessToken("access-token", bitbuckettest.ScopePullRequest)
+		h.Acme.AddAccessToken("access-token", bitbuckettest.ScopePullRequest)
 		for body, want := range map[string]string{
 			`{"values": [{"id": 0}]}`:   "no id",
 			`{"values": [{"id": "7"}]}`: "cannot unmarshal",
@@ -95,21 +95,21 @@ func TestPullRequestsRefused(t *testing.T) {
 			`[`:                         "unexpected end",
 			`{"values": [], "next": "http://evil.example/2.0/x"}`: "another host",
 		} {
-			i := h.server.Inject(bitbuckettest.CommitPullRequests, bitbuckettest.Replaced(body))
+			i := h.Server.Inject(bitbuckettest.CommitPullRequests, bitbuckettest.Replaced(body))
 			if ids, err := r.OfCommit(t.Context(), commitOf("a")); err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: %v, %v", body, ids, err)
 			}
 			i.Clear()
 		}
-		h.payments.AddPull(bitbuckettest.Pull{Title: "x", Destination: "main"})
+		h.Payments.AddPull(bitbuckettest.Pull{Title: "x", Destination: "main"})
 		for body, want := range map[string]string{`{"id": 2}`: "another one", `{"id": 1, "participants": 7}`: "read a pull request"} {
-			i := h.server.Inject(bitbuckettest.PullRequestGet, bitbuckettest.Replaced(body))
+			i := h.Server.Inject(bitbuckettest.PullRequestGet, bitbuckettest.Replaced(body))
 			if p, err := r.PullRequest(t.Context(), 1); err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: %+v, %v", body, p, err)
 			}
 			i.Clear()
 		}
-		i := h.server.Inject(bitbuckettest.PullRequest, bitbuckettest.Failing(http.StatusServiceUnavailable))
+		i := h.Server.Inject(bitbuckettest.PullRequest, bitbuckettest.Failing(http.StatusServiceUnavailable))
 		if _, err := r.OfCommit(t.Context(), commitOf("a")); err == nil || errors.Is(err, identity.ErrAbsent) {
 			t.Errorf("while it is unavailable: %v", err)
 		}

@@ -42,24 +42,24 @@ func TestDeployments(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := build(t)
-				h.server.SetDeployments(form)
+				h.Server.SetDeployments(form)
 				want := map[string]identity.DeploymentState{h.step.DeploymentUUID(): identity.DeploymentInProgress}
 				for result, state := range map[string]identity.DeploymentState{"SUCCESSFUL": identity.DeploymentSuccessful,
 					"FAILED": identity.DeploymentFailed, "STOPPED": identity.DeploymentStopped, "HALTED": identity.DeploymentUnknown} {
 					time.Sleep(time.Minute)
-					s := h.payments.Run("main").Step(h.eu)
+					s := h.Payments.Run("main").Step(h.EU)
 					s.Complete(result)
 					want[s.DeploymentUUID()] = state
 				}
-				manual := h.payments.Run("main").ManualStep(h.eu)
+				manual := h.Payments.Run("main").ManualStep(h.EU)
 				want[manual.DeploymentUUID()] = identity.DeploymentWaiting
 				d := h.deployments(100)
-				runs, _ := walk(t, d, h.payments.UUID)
+				runs, _ := walk(t, d, h.Payments.UUID)
 				if len(runs) != len(want) {
 					t.Fatalf("%d runs", len(runs))
 				}
 				for _, r := range runs {
-					if r.State != want[r.UUID] || r.WorkspaceUUID != h.acme.UUID || r.RepositoryUUID != h.payments.UUID || r.DeploymentUUID != h.eu.UUID ||
+					if r.State != want[r.UUID] || r.WorkspaceUUID != h.Acme.UUID || r.RepositoryUUID != h.Payments.UUID || r.DeploymentUUID != h.EU.UUID ||
 						r.Created.IsZero() || r.Started.IsZero() != (r.State == identity.DeploymentWaiting) {
 						t.Errorf("%+v", r)
 					}
@@ -82,23 +82,23 @@ func TestDeploymentPages(t *testing.T) {
 		h := build(t)
 		const n = 1234
 		for range n - 1 {
-			h.payments.Run("main").Step(h.eu).Complete("SUCCESSFUL")
+			h.Payments.Run("main").Step(h.EU).Complete("SUCCESSFUL")
 		}
 		d := h.deployments(1000)
-		runs, pages := walk(t, d, h.payments.UUID)
+		runs, pages := walk(t, d, h.Payments.UUID)
 		if len(runs) != n || pages != 13 || d.Requests() != 13 {
 			t.Errorf("%d runs on %d pages in %d requests", len(runs), pages, d.Requests())
 		}
-		s, err := d.Step(t.Context(), h.payments.UUID, h.step.Pipeline.UUID, h.step.UUID)
+		s, err := d.Step(t.Context(), h.Payments.UUID, h.step.Pipeline.UUID, h.step.UUID)
 		if err != nil || s.Started.IsZero() || s.Over {
 			t.Errorf("%+v, %v", s, err)
 		}
-		manual := h.payments.Run("main").ManualStep(h.eu)
+		manual := h.Payments.Run("main").ManualStep(h.EU)
 		manual.Complete("STOPPED")
-		if s, err := d.Step(t.Context(), h.payments.UUID, manual.Pipeline.UUID, manual.UUID); err != nil || !s.Started.IsZero() || !s.Over {
+		if s, err := d.Step(t.Context(), h.Payments.UUID, manual.Pipeline.UUID, manual.UUID); err != nil || !s.Started.IsZero() || !s.Over {
 			t.Errorf("%+v, %v", s, err)
 		}
-		if _, err := d.Step(t.Context(), h.payments.UUID, manual.Pipeline.UUID, h.step.UUID); !errors.Is(err, identity.ErrAbsent) {
+		if _, err := d.Step(t.Context(), h.Payments.UUID, manual.Pipeline.UUID, h.step.UUID); !errors.Is(err, identity.ErrAbsent) {
 			t.Errorf("a step of another pipeline: %v", err)
 		}
 		list, err := d.Repositories(t.Context())
@@ -114,7 +114,7 @@ func TestDeploymentsErrors(t *testing.T) {
 		h := build(t)
 		d := h.deployments(10_000)
 		page := func(next string) error {
-			_, err := d.Page(t.Context(), h.payments.UUID, next)
+			_, err := d.Page(t.Context(), h.Payments.UUID, next)
 			return err
 		}
 		for name, c := range map[string]struct {
@@ -134,7 +134,7 @@ func TestDeploymentsErrors(t *testing.T) {
 			"truncated":    {bitbuckettest.Truncated(), nil},
 			"too large":    {bitbuckettest.Oversized(2 << 20), nil},
 		} {
-			fault := h.server.Inject(bitbuckettest.DeploymentList, c.fault)
+			fault := h.Server.Inject(bitbuckettest.DeploymentList, c.fault)
 			err := page("")
 			fault.Clear()
 			if err == nil || (c.is != nil) != (errors.Is(err, identity.ErrAbsent) || errors.Is(err, identity.ErrForbidden)) || c.is != nil && !errors.Is(err, c.is) {
@@ -142,15 +142,15 @@ func TestDeploymentsErrors(t *testing.T) {
 			}
 			time.Sleep(time.Hour) // let the API rest
 		}
-		if err := page(h.server.APIURL() + "/repositories/acme/payments/deployments?page=what"); !errors.Is(err, identity.ErrCursor) {
+		if err := page(h.Server.APIURL() + "/repositories/acme/payments/deployments?page=what"); !errors.Is(err, identity.ErrCursor) {
 			t.Errorf("a page that is not there: %v", err)
 		}
-		before := h.server.Count(bitbuckettest.DeploymentList)
-		if err := page("http://198.51.100.1/2.0/repositories/x/y/deployments"); !errors.Is(err, identity.ErrCursor) || h.server.Count(bitbuckettest.DeploymentList) != before {
+		before := h.Server.Count(bitbuckettest.DeploymentList)
+		if err := page("http://198.51.100.1/2.0/repositories/x/y/deployments"); !errors.Is(err, identity.ErrCursor) || h.Server.Count(bitbuckettest.DeploymentList) != before {
 			t.Errorf("a page elsewhere: %v", err)
 		}
-		fault := h.server.Inject(bitbuckettest.DeploymentList, bitbuckettest.Replaced(`{"values":[{"uuid":"x"},{"uuid":"`+otherUUID+`"},7]}`))
-		if p, err := d.Page(t.Context(), h.payments.UUID, ""); err != nil || p.Unread != 3 || len(p.Runs) != 0 {
+		fault := h.Server.Inject(bitbuckettest.DeploymentList, bitbuckettest.Replaced(`{"values":[{"uuid":"x"},{"uuid":"`+otherUUID+`"},7]}`))
+		if p, err := d.Page(t.Context(), h.Payments.UUID, ""); err != nil || p.Unread != 3 || len(p.Runs) != 0 {
 			t.Errorf("%+v, %v", p, err)
 		}
 		fault.Clear()
@@ -166,27 +166,27 @@ func TestDeploymentsBudget(t *testing.T) {
 		d := h.deployments(60)
 		began := time.Now()
 		for range 80 {
-			if _, err := d.Page(t.Context(), h.payments.UUID, ""); err != nil {
+			if _, err := d.Page(t.Context(), h.Payments.UUID, ""); err != nil {
 				t.Fatal(err)
 			}
 		}
 		if took := time.Since(began); took != time.Hour { // the first 20 at once
 			t.Errorf("80 requests took %v", took)
 		}
-		if _, err := h.client.Repository(t.Context(), h.payments.UUID, false); err != nil {
+		if _, err := h.client.Repository(t.Context(), h.Payments.UUID, false); err != nil {
 			t.Errorf("a name that a step waits for: %v", err)
 		}
 
 		time.Sleep(time.Hour)
 		limited := bitbuckettest.RateLimited(0)
 		limited.Times, limited.Header = 1, http.Header{"Retry-After": {"600"}}
-		fault := h.server.Inject(bitbuckettest.DeploymentList, limited)
+		fault := h.Server.Inject(bitbuckettest.DeploymentList, limited)
 		began = time.Now()
-		if _, err := d.Page(t.Context(), h.payments.UUID, ""); err != nil || time.Since(began) != 10*time.Minute || fault.Hits() != 1 {
+		if _, err := d.Page(t.Context(), h.Payments.UUID, ""); err != nil || time.Since(began) != 10*time.Minute || fault.Hits() != 1 {
 			t.Errorf("%v after %v", err, time.Since(began))
 		}
-		fault = h.server.Inject(bitbuckettest.DeploymentList, bitbuckettest.Failing(500))
-		if _, err := d.Page(t.Context(), h.payments.UUID, ""); err == nil || fault.Hits() != maxAttempts {
+		fault = h.Server.Inject(bitbuckettest.DeploymentList, bitbuckettest.Failing(500))
+		if _, err := d.Page(t.Context(), h.Payments.UUID, ""); err == nil || fault.Hits() != maxAttempts {
 			t.Errorf("%v after %d tries", err, fault.Hits())
 		}
 		fault.Clear()
@@ -194,8 +194,8 @@ func TestDeploymentsBudget(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		slow := h.deployments(1)
-		_, _ = slow.Page(t.Context(), h.payments.UUID, "")
-		if _, err := slow.Page(ctx, h.payments.UUID, ""); !errors.Is(err, context.DeadlineExceeded) {
+		_, _ = slow.Page(t.Context(), h.Payments.UUID, "")
+		if _, err := slow.Page(ctx, h.Payments.UUID, ""); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v", err)
 		}
 	})
