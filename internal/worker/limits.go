@@ -7,13 +7,10 @@ type Limits struct {
 	Memory int64 `json:"memory"`
 	// Stack bounds the stack of one goroutine, in bytes.
 	Stack int64 `json:"stack"`
-	// Nice is added to the scheduling priority of the process (nice(2)).
-	Nice int `json:"nice"`
 }
 
 // The defaults.
 const (
 	DefaultMemory = 256 << 20
 	DefaultStack  = 64 << 20
-	DefaultNice   = 5
 )

@@ -51,9 +51,6 @@ func confine(l Limits) error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("set no_new_privs: %w", err)
 	}
-	if err := renice(l.Nice); err != nil {
-		return err
-	}
 	// The server may run with a score that protects it, and a worker inherits that: if the
 	// machine has no memory left, the kernel ends a worker first. Not every sandbox lets a
 	// process write here, and none of the limits depends on it.
@@ -74,25 +71,6 @@ func confine(l Limits) error {
 	} {
 		if err := unix.Setrlimit(limit.resource, &unix.Rlimit{Cur: limit.value, Max: limit.value}); err != nil {
 			return fmt.Errorf("limit %s: %w", limit.name, err)
-		}
-	}
-	return nil
-}
-
-// renice lowers the priority of every thread: a priority belongs to a thread, and
-// threads that start later inherit it.
-func renice(nice int) error {
-	threads, err := os.ReadDir("/proc/self/task")
-	if err != nil {
-		return fmt.Errorf("list threads: %w", err)
-	}
-	for _, t := range threads {
-		id, err := strconv.Atoi(t.Name())
-		if err != nil {
-			continue
-		}
-		if err := unix.Setpriority(unix.PRIO_PROCESS, id, nice); err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("set the priority: %w", err)
 		}
 	}
 	return nil

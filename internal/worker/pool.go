@@ -127,7 +127,6 @@ func New(c Config) *Pool {
 	c.Workers = cmp.Or(c.Workers, max(6, 2*runtime.GOMAXPROCS(0)))
 	c.Limits.Memory = cmp.Or(c.Limits.Memory, DefaultMemory)
 	c.Limits.Stack = cmp.Or(c.Limits.Stack, DefaultStack)
-	c.Limits.Nice = cmp.Or(c.Limits.Nice, DefaultNice)
 	c.Grace = cmp.Or(c.Grace, 250*time.Millisecond)
 	c.Queue = cmp.Or(c.Queue, 256)
 	c.QueueTimeout = cmp.Or(c.QueueTimeout, 10*time.Second)
@@ -251,15 +250,6 @@ func (p *Pool) start() {
 	for _, s := range p.slots {
 		p.idle = append(p.idle, s)
 		p.routines.Go(s.loop)
-	}
-}
-
-// wakeOne wakes the slot that was used last. The lock is held.
-func (p *Pool) wakeOne() {
-	if n := len(p.idle); n > 0 {
-		s := p.idle[n-1]
-		p.idle = p.idle[:n-1]
-		s.wake <- struct{}{}
 	}
 }
 

@@ -30,6 +30,7 @@ type process struct {
 	served  int // calls that it has answered
 	closed  bool
 	timeout atomic.Bool // the pool killed the process because of its time limit
+	low     atomic.Bool // it has the lower priority
 	waited  chan struct{}
 }
 

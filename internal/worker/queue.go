@@ -150,19 +150,21 @@ func (p *Pool) mayRun(k kind) bool {
 
 // next returns the calls that a slot executes next, and marks their shares as
 // executing; nil if there is none. The lock is held.
-func (p *Pool) next() (batch []*task, k kind) {
-	if batch = p.nextLight(); len(batch) > 0 {
-		return batch, kindLight
+func (p *Pool) next(s *slot) (batch []*task, k kind) {
+	if p.takes(s, kindLight) {
+		if batch = p.nextLight(); len(batch) > 0 {
+			return batch, kindLight
+		}
 	}
 	for k := kindUrgent; k < kinds; k++ {
-		if !p.mayRun(k) {
+		if len(p.ready[k]) == 0 || !p.mayRun(k) || !p.takes(s, k) {
 			continue
 		}
 		class := classOf[k]
-		if s := takeLeast(&p.ready[k], class); s != nil {
-			t := s.waiting[class][0]
+		if of := takeLeast(&p.ready[k], class); of != nil {
+			t := of.waiting[class][0]
 			p.remove(t)
-			s.running[class] = true
+			of.running[class] = true
 			p.running[k]++
 			return []*task{t}, k
 		}
@@ -247,5 +249,71 @@ func (p *Pool) release(batch []*task, k kind) {
 	}
 	if k != kindLight {
 		p.running[k]--
+	}
+}
+
+// normalSlots is how many slots are left at the normal priority, where there are more.
+const normalSlots = 2
+
+// isLow reports whether a kind of calls is executed at the lower priority.
+func (k kind) isLow() bool { return k >= kindHeavy }
+
+// isLow reports whether the slot's process has the lower priority. The lock is held.
+func (s *slot) isLow() bool { return s.alive != nil && s.alive.low.Load() }
+
+// takes reports whether the slot executes a kind of calls now. A slot of the lower
+// priority leaves light and urgent calls to the others, as long as there are enough of
+// them. The others leave the low kinds to a slot of the lower priority that is idle, and
+// wake it. The lock is held.
+func (p *Pool) takes(s *slot, k kind) bool {
+	if s.isLow() == k.isLow() {
+		return true
+	}
+	if !k.isLow() {
+		normal := 0
+		for _, other := range p.slots {
+			if !other.isLow() {
+				normal++
+			}
+		}
+		return normal < max(1, min(normalSlots, len(p.slots)-1))
+	}
+	for i, other := range p.idle {
+		if other.isLow() {
+			p.wake(i)
+			return false
+		}
+	}
+	return true
+}
+
+// wakeOne wakes an idle slot for the next call: one that takes it, and of those the one
+// that was used last. The lock is held.
+func (p *Pool) wakeOne() {
+	low := len(p.ready[kindLight]) == 0 && len(p.ready[kindUrgent]) == 0
+	for _, fits := range []bool{true, false} {
+		for i := len(p.idle) - 1; i >= 0; i-- {
+			if (p.idle[i].isLow() == low) == fits {
+				p.wake(i)
+				return
+			}
+		}
+	}
+}
+
+// wake wakes an idle slot by its index. The lock is held.
+func (p *Pool) wake(i int) {
+	s := p.idle[i]
+	p.idle = slices.Delete(p.idle, i, i+1)
+	s.wake <- struct{}{}
+}
+
+// lowered is called after an interactive call has made its process low. A call that the
+// slot would have taken next needs another one.
+func (p *Pool) lowered() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.waiting > 0 {
+		p.wakeOne()
 	}
 }

@@ -29,7 +29,7 @@ func (s *slot) loop() {
 			s.end()
 			return
 		}
-		batch, k := p.next()
+		batch, k := p.next(s)
 		if len(batch) == 0 {
 			p.idle = append(p.idle, s)
 			p.mu.Unlock()
@@ -41,7 +41,7 @@ func (s *slot) loop() {
 		}
 		p.mu.Unlock()
 
-		s.execute(batch)
+		s.execute(batch, k)
 
 		p.mu.Lock()
 		s.executing = nil
@@ -109,9 +109,12 @@ func (s *slot) begin(batch []*task) (wanted []*task) {
 // errCanceled is for a caller that does not wait any longer.
 var errCanceled = errors.New("the call was canceled")
 
-// execute sends a batch and returns the replies to the callers. Afterwards every task
-// is finished or queued again.
-func (s *slot) execute(batch []*task) {
+// execute sends a batch of a kind and returns the replies to the callers. Afterwards
+// every task is finished or queued again.
+func (s *slot) execute(batch []*task, k kind) {
+	if s.process != nil && s.process.low.Load() && !k.isLow() {
+		s.end()
+	}
 	if err := s.ensure(); err != nil {
 		s.pool.config.Log.Error("policy worker not started", "error", err)
 		for _, t := range batch {
@@ -121,6 +124,9 @@ func (s *slot) execute(batch []*task) {
 	}
 	if batch = s.begin(batch); len(batch) == 0 {
 		return
+	}
+	if k.isLow() {
+		s.process.lower()
 	}
 	follow, rest, err := s.exchange(batch)
 	if err != nil {
@@ -153,7 +159,7 @@ const maxFollow = 8
 func (s *slot) exchange(batch []*task) (follow, rest []*task, err error) {
 	process := s.process
 	process.page.word(wordMark).Store(0)
-	watch := newWatch(process, s.pool.config.Grace, batch[0])
+	watch := newWatch(process, s.pool.config.Grace, s.pool.lowered, batch[0])
 	defer watch.stop()
 	if err := process.send(batch); err != nil {
 		return nil, batch, err

@@ -13,6 +13,7 @@ import (
 type watch struct {
 	process *process
 	grace   time.Duration
+	lowered func() // is called after the process was lowered
 
 	mu       sync.Mutex
 	timer    *time.Timer
@@ -32,8 +33,8 @@ const (
 	lastMore   = 2 * time.Second
 )
 
-func newWatch(p *process, grace time.Duration, t *task) *watch {
-	w := &watch{process: p, grace: grace}
+func newWatch(p *process, grace time.Duration, lowered func(), t *task) *watch {
+	w := &watch{process: p, grace: grace, lowered: lowered}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.begin(t)
@@ -54,8 +55,14 @@ func (w *watch) first() time.Duration {
 	if q := w.task.ProgressTimeout; q > 0 {
 		d = min(d, q/2)
 	}
+	if w.mayLower() {
+		d = min(d, lowerAfter)
+	}
 	return d
 }
+
+// mayLower reports whether the task makes its process low when it uses lowerAfter.
+func (w *watch) mayLower() bool { return w.task.Class == Interactive && !w.process.low.Load() }
 
 // restart measures the next task of a batch.
 func (w *watch) restart(t *task) {
@@ -82,6 +89,10 @@ func (w *watch) check() {
 	now, cpu := time.Now(), processorTimeOf(w.process.cmd.Process.Pid)
 	bound := w.task.Limit + w.grace
 	wall, used := now.Sub(w.began), cpu-w.cpu
+	if used >= lowerAfter && w.mayLower() {
+		w.process.lower()
+		go w.lowered() // without the lock of the watch
+	}
 	over := wall >= bound && used >= bound/2 || wall >= lastFactor*bound+lastMore
 	if q := w.task.ProgressTimeout; q > 0 && !over {
 		if tick := w.process.page.word(wordTick).Load(); tick != w.tick {
@@ -98,6 +109,9 @@ func (w *watch) check() {
 	again := max(bound-wall, 20*time.Millisecond)
 	if q := w.task.ProgressTimeout; q > 0 {
 		again = min(again, max(q/4, 20*time.Millisecond))
+	}
+	if w.mayLower() {
+		again = min(again, max(lowerAfter-used, time.Millisecond))
 	}
 	w.timer.Reset(again)
 }
