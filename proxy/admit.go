@@ -35,6 +35,7 @@ func (g *Gate) Admit(ctx context.Context, attempt Attempt) (*Admission, *Refusal
 			return nil, refusal
 		}
 	}
+	p.slot.Settle()
 	a := p.admission()
 	a.slot, p.slot = p.slot, fair.Slot{}
 	return a, nil

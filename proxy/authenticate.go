@@ -104,6 +104,7 @@ func (p *evaluation) refuseUnidentified(ctx context.Context, err error) *Refusal
 		p.attribute(e)
 	}
 	if r.Reason == policy.CredentialMissing {
+		r.Throttled = p.gate.DelayRefusal(p.attempt.Client.Addr())
 		return p.countOnly(r)
 	}
 	if !p.mayRecord() {

@@ -30,6 +30,8 @@ type Gate struct {
 	quotas   byteQuotas
 	repeats  repeats
 	failures failureLog
+
+	strangers strangers
 }
 
 // Config configures a gate. Authenticator, Decider, Recorder, Resolver and Guard are
@@ -110,6 +112,7 @@ func NewGate(c Config) (*Gate, error) {
 	c.Dialer.guard = c.Guard
 	g := &Gate{config: c, requests: fair.New(c.Limits.requests()), dials: fair.New(c.Limits.dials())}
 	g.refusals.set(cmp.Or(c.RefusedPerSecond, 5))
+	g.strangers.addresses.perSecond = cmp.Or(c.RefusedPerSecond, 5)
 	return g, nil
 }
 

@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/sallyport/sallyport/internal/fair"
@@ -36,7 +37,22 @@ func (l Limits) requests() fair.Config {
 	of := func(limit Limit) fair.Limit {
 		return fair.Limit{Slots: limit.Tunnels, Bytes: limit.HeaderBytes, Rate: limit.RequestsPerSecond, Burst: l.burst(limit.RequestsPerSecond), Waiting: limit.QueuedRequests}
 	}
-	return fair.Config{Step: of(l.Step), Repository: of(l.Repository), Total: of(l.Total), Wait: l.QueueTimeout}
+	return fair.Config{Step: of(l.Step), Repository: of(l.Repository), Total: of(l.Total), Wait: l.QueueTimeout, Contended: l.contended()}
+}
+
+// contendedPerProcessor is how many requests a repository may make in a second, for each
+// processor, while another one makes requests too. On two processors, the requests of one
+// repository then take less than half of a processor, and another repository's requests
+// find the rest.
+const contendedPerProcessor = 200
+
+// contended is the rate of a repository while another one makes requests too. It is for
+// requests that may wait: nothing is refused at once because of it.
+func (l Limits) contended() int {
+	if l.QueueTimeout == 0 || l.Repository.RequestsPerSecond == 0 {
+		return 0
+	}
+	return contendedPerProcessor * runtime.GOMAXPROCS(0)
 }
 
 // burst is how many requests of a rate are let through at once: those of a tenth of a

@@ -39,6 +39,38 @@ func (t *throttle[K]) take(key K, now time.Time) bool {
 	return true
 }
 
+// Answers per second to all clients without an accepted credential that are never
+// delayed, and how many of them at once.
+const (
+	strangersPerSecond = 500
+	strangersBurst     = 50
+)
+
+// strangers paces the answers to clients without an accepted credential. git and Java
+// send every first request without one, so that a delay must not concern them: an answer
+// is delayed if there are more than [strangersPerSecond], and its address has had more
+// than its own rate. The zero value delays all of them. It is safe for concurrent use.
+type strangers struct {
+	addresses throttle[netip.Addr]
+
+	mu    sync.Mutex
+	spare budget
+}
+
+// delay reports whether the next answer to a client is to be delayed.
+func (s *strangers) delay(client netip.Addr, now time.Time) bool {
+	own := s.addresses.take(host(client), now)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.spare.take(now, strangersBurst, time.Second/strangersPerSecond) && !own
+}
+
+// DelayRefusal reports whether the answer to a client without an accepted credential is to
+// be delayed: see [Refusal.Throttled].
+func (g *Gate) DelayRefusal(client netip.Addr) bool {
+	return g.strangers.delay(client, g.config.Now())
+}
+
 // host returns what counts as one address: for IPv6 the /64, since one host has that many
 // addresses.
 func host(addr netip.Addr) netip.Addr {

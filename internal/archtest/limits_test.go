@@ -30,6 +30,9 @@ var documentedLimits = []struct {
 	{"proxy.maxRepositoryRepeats", "refusals whose repeats are counted", thousands},
 	{"proxy.maxRepeats", "refusals whose repeats are counted", thousands},
 	{"proxy.throttleKeys", "addresses, steps and repositories whose recorded refusals are counted", thousands},
+	{"proxy.contendedPerProcessor", "… while another repository makes requests too", thousands},
+	{"proxy.strangersPerSecond", "answers at once to clients without a credential", thousands},
+	{"proxy.strangersBurst", "answers at once to clients without a credential", thousands},
 	{"proxy/dns.DefaultCacheSize", "names in the DNS cache", thousands},
 	{"proxy/frontend.maxPathBytes", "one path, without its query", thousands},
 	{"identity/bitbucket.maxWaiting", "requests that wait for an issuer's keys", thousands},
@@ -95,6 +98,36 @@ func TestLimitsAreDocumented(t *testing.T) {
 		if want := l.written(value); row == "" || !hasNumber(row, want) {
 			t.Errorf("docs/operations.md does not give %s (%s) in a row that begins with %q: %s", l.constant, want, l.row, row)
 		}
+	}
+}
+
+// TestFixedLimitsHaveAReason: a limit of the tables that has no key is "fixed: ", with the
+// reason why it has none.
+func TestFixedLimitsHaveAReason(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "operations.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(page), "\n## Limits\n")
+	section, _, _ = strings.Cut(section, "\nThese bounds are not divided") // they have a column for the reason
+	fixed := 0
+	for line := range strings.Lines(section) {
+		cells := strings.Split(line, "|")
+		if len(cells) < 4 || !strings.HasPrefix(line, "| ") {
+			continue
+		}
+		key := strings.TrimSpace(cells[2])
+		if reason, found := strings.CutPrefix(key, "fixed"); found {
+			fixed++
+			if reason = strings.TrimPrefix(reason, ": "); len(strings.Fields(reason)) < 4 {
+				t.Errorf("docs/operations.md does not state why this limit has no key: %s", line)
+			}
+		} else if !strings.Contains(key, "`") && !strings.Contains(key, "the same key") && key != "key (under" && !strings.HasPrefix(key, "---") {
+			t.Errorf("docs/operations.md has a limit with neither a key nor a reason: %s", line)
+		}
+	}
+	if fixed < 10 {
+		t.Errorf("%d fixed limits were found", fixed)
 	}
 }
 

@@ -9,6 +9,7 @@
 package fair
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,6 +40,12 @@ type Config struct {
 	// A repository then holds at most as many slots as are free, so that slots
 	// remain for other repositories (dynamic thresholds, Choudhury and Hahne 1998).
 	WaitForSlots bool
+	// Contended is the rate of a repository while another one acquires too; 0, or above
+	// the repository's Rate: no other rate. A repository whose acquisitions come one after
+	// the other is exempt: see [Slot.Settle]. The rate lets acquisitions wait, and refuses
+	// none for which the repository's Rate has a prospect of a turn, unless it has waited
+	// for Wait.
+	Contended int
 }
 
 // Validate returns an error if a limit is negative, or exceeds the limit of the same kind of
@@ -63,7 +70,7 @@ func (c Config) Validate() error {
 		}
 	}
 	for _, l := range [...]Limit{c.Step, c.Repository, c.Total} {
-		if l.Slots < 0 || l.Bytes < 0 || l.Rate < 0 || l.Burst < 0 || l.Waiting < 0 {
+		if l.Slots < 0 || l.Bytes < 0 || l.Rate < 0 || l.Burst < 0 || l.Waiting < 0 || c.Contended < 0 {
 			errs = append(errs, errors.New("fair: a limit is negative: write 0 for no limit"))
 		}
 	}
@@ -110,7 +117,8 @@ func (e *OverError) Error() string {
 // concurrent use and needs no Close. It keeps a subject only while the subject holds
 // a slot or waits, and for some seconds longer if there is a rate.
 type Limiter struct {
-	config Config
+	config    Config
+	contended Limit // of a repository while another one acquires too
 
 	mu           sync.Mutex
 	repositories map[repositoryKey]*repository
@@ -119,6 +127,13 @@ type Limiter struct {
 	wake         *time.Timer       // at the next token that a caller waits for
 	wakeAt       time.Time
 	sweeping     bool
+	latest       [2]acquired // of different repositories, the latest first
+}
+
+// acquired is the latest acquisition of a repository.
+type acquired struct {
+	by repositoryKey
+	at time.Time
 }
 
 type repositoryKey struct{ issuer, repository string }
@@ -138,6 +153,8 @@ type repository struct {
 	steps  map[string]*step
 	queue  ring[*step] // steps with waiters
 	queued *element[*repository]
+	// unsettled acquisitions have not reached [Slot.Settle].
+	unsettled int
 }
 
 type step struct {
@@ -158,7 +175,11 @@ type waiter struct {
 
 // New returns a limiter. The configuration must pass [Config.Validate].
 func New(c Config) *Limiter {
-	return &Limiter{config: c, repositories: make(map[repositoryKey]*repository)}
+	l := &Limiter{config: c, contended: c.Repository, repositories: make(map[repositoryKey]*repository)}
+	if c.Contended > 0 && (c.Repository.Rate == 0 || c.Contended < c.Repository.Rate) {
+		l.contended.Rate, l.contended.Burst = c.Contended, min(cmp.Or(c.Repository.Burst, c.Contended), max(1, c.Contended/contendedBurst))
+	}
+	return l
 }
 
 // Slot is a granted acquisition. The zero Slot holds nothing. It is not
@@ -167,6 +188,7 @@ type Slot struct {
 	limiter *Limiter
 	step    *step
 	bytes   int64
+	settled bool
 }
 
 // Acquire acquires a slot and the given bytes for a subject. If a limit is reached and the
@@ -206,8 +228,8 @@ func (l *Limiter) begin(s Subject, bytes int64, mayWait bool) (Slot, *waiter, *O
 	l.dispatch(now) // earlier acquisitions first
 	over := l.over(st, bytes, now)
 	if over == nil && st.waiters.len == 0 {
-		l.grant(st, bytes)
-		return Slot{l, st, bytes}, nil, nil
+		l.grant(st, bytes, now)
+		return Slot{limiter: l, step: st, bytes: bytes}, nil, nil
 	}
 	if over == nil {
 		over = &OverError{Step, Rate, int64(l.config.Step.Rate)} // earlier acquisitions of its step wait
@@ -228,7 +250,7 @@ func (l *Limiter) wait(ctx context.Context, w *waiter, over *OverError) (Slot, e
 	var err error
 	select {
 	case <-w.granted:
-		return Slot{l, w.step, w.bytes}, nil
+		return Slot{limiter: l, step: w.step, bytes: w.bytes}, nil
 	case <-timer.C:
 		err = over
 	case <-ctx.Done():
@@ -239,8 +261,9 @@ func (l *Limiter) wait(ctx context.Context, w *waiter, over *OverError) (Slot, e
 	select {
 	case <-w.granted: // since the first select
 		if ctx.Err() == nil {
-			return Slot{l, w.step, w.bytes}, nil
+			return Slot{limiter: l, step: w.step, bytes: w.bytes}, nil
 		}
+		w.step.repository.unsettled--
 		l.release(w.step, w.bytes)
 		return Slot{}, ctx.Err()
 	default:
@@ -257,8 +280,29 @@ func (l *Slot) Release() {
 	}
 	l.limiter.mu.Lock()
 	defer l.limiter.mu.Unlock()
+	l.settle()
 	l.limiter.release(l.step, l.bytes)
 	l.limiter = nil
+}
+
+// Settle notes that the work which an acquisition causes at its beginning is done, although
+// the slot is held for longer. Acquisitions of a repository that begin while no other one
+// has such work have no contended rate.
+func (l *Slot) Settle() {
+	if l.limiter == nil {
+		return
+	}
+	l.limiter.mu.Lock()
+	defer l.limiter.mu.Unlock()
+	l.settle()
+}
+
+// settle is Settle with the lock held.
+func (l *Slot) settle() {
+	if !l.settled {
+		l.settled = true
+		l.step.repository.unsettled--
+	}
 }
 
 // ReleaseBytes releases the bytes and keeps the slot.

@@ -439,3 +439,49 @@ func BenchmarkAcquire(b *testing.B) {
 		slot.Release()
 	}
 }
+
+// TestContended: a repository has a lower rate while another one acquires, and its own rate
+// again some seconds later. Nothing is refused for that.
+func TestContended(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := New(Config{Step: Limit{Waiting: 500}, Repository: Limit{Rate: 1000, Burst: 100, Waiting: 500}, Total: Limit{Waiting: 1000}, Wait: 5 * time.Second, Contended: 200})
+		ctx, cancel := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		var acquired atomic.Int64
+		for range 64 {
+			all.Go(func() {
+				for {
+					slot, err := l.Acquire(ctx, of(1, 1), 0)
+					if err != nil {
+						if ctx.Err() == nil {
+							t.Error(err)
+						}
+						return
+					}
+					acquired.Add(1)
+					slot.Release()
+				}
+			})
+		}
+		perSecond := func() int64 {
+			before := acquired.Load()
+			time.Sleep(time.Second)
+			return acquired.Load() - before
+		}
+		perSecond() // with the first burst
+		if n := perSecond(); n < 950 || n > 1050 {
+			t.Errorf("alone it acquires %d a second", n)
+		}
+		acquire(t, l, of(2, 1))
+		perSecond() // with the tokens that it had
+		if n := perSecond(); n < 190 || n > 210 {
+			t.Errorf("beside another repository it acquires %d a second", n)
+		}
+		time.Sleep(contendedFor)
+		if n := perSecond(); n < 950 || n > 1050 {
+			t.Errorf("alone again it acquires %d a second", n)
+		}
+		cancel()
+		all.Wait()
+	})
+}

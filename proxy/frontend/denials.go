@@ -27,8 +27,8 @@ const (
 // denialReads is how many reads of the log may be under way, and how often a step
 // and a repository may read.
 var denialReads = fair.Config{
-	Step:         fair.Limit{Slots: 1, Rate: 10, Waiting: 4},
-	Repository:   fair.Limit{Slots: 4, Rate: 50, Waiting: 32},
+	Step:         fair.Limit{Slots: 1, Rate: 2, Waiting: 4},
+	Repository:   fair.Limit{Slots: 2, Rate: 10, Waiting: 32},
 	Total:        fair.Limit{Slots: 8, Waiting: 128},
 	Wait:         5 * time.Second,
 	WaitForSlots: true,
@@ -117,7 +117,7 @@ func (c *conn) readDenials(h *head) ([]audit.Event, *proxy.Refusal) {
 	}
 	credential, err := h.readOwnCredential()
 	if err != nil {
-		return nil, credentialRefusal(err)
+		return nil, c.credentialRefusal(err)
 	}
 	ctx, cancel := context.WithTimeout(s.context, denialsTimeout)
 	defer cancel()
@@ -127,7 +127,7 @@ func (c *conn) readDenials(h *head) ([]audit.Event, *proxy.Refusal) {
 	}
 	if err != nil {
 		s.config.Log.Debug("credential not accepted for reading denials", "error", err)
-		return nil, credentialRefusal(err)
+		return nil, c.credentialRefusal(err)
 	}
 	lease, err := s.reading.Acquire(ctx, fair.Subject{Issuer: principal.Issuer, Repository: principal.Repository.UUID, Step: principal.Step.UUID}, 0)
 	if err != nil {
@@ -142,16 +142,20 @@ func (c *conn) readDenials(h *head) ([]audit.Event, *proxy.Refusal) {
 	return list, nil
 }
 
-// overReads is the refusal where a read has to wait for too long.
+// overReads is the refusal where a read has to wait for too long. It is delayed for a
+// step or repository that is over its own share, so that a loop without a pause costs
+// little.
 func overReads(err error) *proxy.Refusal {
 	over, _ := errors.AsType[*fair.OverError](err)
+	r := proxy.NewRefusal(policy.Overloaded, "too many steps read their refusals at the moment")
 	switch {
 	case over != nil && over.Level == fair.Step:
-		return proxy.NewRefusal(policy.StepLimit, "this step reads its refusals too often")
+		r = proxy.NewRefusal(policy.StepLimit, "this step reads its refusals too often")
 	case over != nil && over.Level == fair.Repository:
-		return proxy.NewRefusal(policy.RepositoryLimit, "the steps of this repository read their refusals too often")
+		r = proxy.NewRefusal(policy.RepositoryLimit, "the steps of this repository read their refusals too often")
 	}
-	return proxy.NewRefusal(policy.Overloaded, "too many steps read their refusals at the moment")
+	r.Throttled = over != nil && over.Level != fair.Total
+	return r
 }
 
 // readOwnCredential reads the credential of a request that is for this proxy
@@ -185,7 +189,7 @@ func (h *head) readOwnCredential() (identity.Credential, error) {
 // credentialRefusal is the response of an origin server: 401 where a proxy responds 407
 // (RFC 9110 sections 15.5.2 and 15.5.8), because a client that gets a 407 would look for
 // a proxy in front of this one.
-func credentialRefusal(err error) *proxy.Refusal {
+func (c *conn) credentialRefusal(err error) *proxy.Refusal {
 	e, ok := errors.AsType[*identity.Error](err)
 	if !ok {
 		return proxy.NewRefusal(policy.InternalError, "the credential could not be checked")
@@ -193,6 +197,7 @@ func credentialRefusal(err error) *proxy.Refusal {
 	r := proxy.NewRefusal(policy.Reason(e.Problem), e.Detail)
 	if r.Status == http.StatusProxyAuthRequired {
 		r.Status = http.StatusUnauthorized
+		r.Throttled = c.server.config.Gate.DelayRefusal(c.client.Addr())
 	}
 	return r
 }
