@@ -44,6 +44,9 @@ var mutations = []mutation{
 	{"order", "../proxy/admit.go",
 		"\t\tp.authenticate, p.decide, p.checkQuota, p.resolve, p.allow,",
 		"\t\tp.authenticate, p.hasty(p.resolve), p.decide, p.resolve, p.allow,"},
+	{"last good", "../policy/manager/manager.go",
+		"\t\tp.rejectRevision(ctx, snapshot.Revision(), err)\n\t\treturn\n",
+		"\t\tif os.Getenv(\"SALLYPORT_WITHOUT\") == \"last good\" {\n\t\t\tp.engine.Swap(nil)\n\t\t}\n\t\tp.rejectRevision(ctx, snapshot.Revision(), err)\n\t\treturn\n"},
 	{"probe", "../policy/manager/manager.go",
 		"\t\terr = asProbeError(p.engine.Prepare(ctx, set))",
 		"\t\tif os.Getenv(\"SALLYPORT_WITHOUT\") != \"probe\" {\n\t\t\terr = asProbeError(p.engine.Prepare(ctx, set))\n\t\t}"},
@@ -154,29 +157,42 @@ func TestControlsAreNeeded(t *testing.T) {
 		{"probe", attackProbe},
 		{"shares", attackShares},
 	} {
-		for _, taken := range []bool{false, true} {
-			name := c.control + " in place"
-			if taken {
-				name = "without " + c.control
-			}
-			t.Run(name, func(t *testing.T) {
-				t.Parallel()
-				o := options{program: mutant(t)}
-				var postgres *pgtest.Server
-				if c.control == "recording" {
-					o.database, postgres = newServerDatabase(t)
-				}
-				if taken {
-					o.env = []string{"SALLYPORT_WITHOUT=" + c.control}
-				}
-				w := newFixture(t, o)
-				w.server = launch(t, w.program, w.config, w.admin, w.env...)
-				w.ready()
-				if succeeded := c.attack(t, w, postgres); succeeded != taken {
-					t.Errorf("the attack succeeded: %t", succeeded)
-				}
-			})
+		controlIsNeeded(t, c.control, c.attack)
+	}
+}
+
+// TestLastGoodIsNeeded: if a revision that does not load ends the active one, a broken file
+// of the organization has every step's requests refused.
+func TestLastGoodIsNeeded(t *testing.T) {
+	t.Parallel()
+	controlIsNeeded(t, "last good", attackLastGood)
+}
+
+// controlIsNeeded makes an attack with and without a control: it must succeed without the
+// control only.
+func controlIsNeeded(t *testing.T, control string, attack func(*testing.T, *fixture, *pgtest.Server) (succeeded bool)) {
+	for _, taken := range []bool{false, true} {
+		name := control + " in place"
+		if taken {
+			name = "without " + control
 		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := options{program: mutant(t)}
+			var postgres *pgtest.Server
+			if control == "recording" {
+				o.database, postgres = newServerDatabase(t)
+			}
+			if taken {
+				o.env = []string{"SALLYPORT_WITHOUT=" + control}
+			}
+			w := newFixture(t, o)
+			w.server = launch(t, w.program, w.config, w.admin, w.env...)
+			w.ready()
+			if succeeded := attack(t, w, postgres); succeeded != taken {
+				t.Errorf("the attack succeeded: %t", succeeded)
+			}
+		})
 	}
 }
 
@@ -228,6 +244,21 @@ func attackRedaction(t *testing.T, w *fixture, _ *pgtest.Server) bool {
 	a.refused(t, 403, "no_rule_matched")
 	w.log.wait(t, "of the decision", func(f fields) bool { return f["msg"] == "decision" })
 	return search([]byte(w.log.text()), forms(c.token)) != ""
+}
+
+// attackLastGood: commit a file of the organization that does not load, and have the
+// requests of others refused.
+func attackLastGood(t *testing.T, w *fixture, _ *pgtest.Server) bool {
+	c := w.production()
+	if v := w.curl(t, c.proxyURL(w.proxy), w.https("api.partner.example", "/")); v.status != "200" {
+		t.Fatalf("before the commit: curl ended with %d\n%s", v.exit, v.verbose)
+	}
+	w.offer(t, "egress/broken.rego", "package sallyport.egress\n\nallow contains {\"rule\": \"broken\" if true\n")
+	line := w.log.wait(t, "of the rejection", message("policy rejected; keeping last good revision", nil))
+	if text := show(line["error"]); !strings.Contains(text, "egress/broken.rego:3") {
+		t.Errorf("the error does not name the file: %s", text)
+	}
+	return w.curl(t, c.proxyURL(w.proxy), w.https("api.partner.example", "/")).status != "200"
 }
 
 // attackProbe: have a revision decide that cannot answer what steps really ask. It

@@ -78,3 +78,25 @@ func TestForgedExpiredTokenNamesNoStep(t *testing.T) {
 		}
 	})
 }
+
+// TestSignedNamesAreNeeded: without the check of the signature, a forged token has its
+// refusal recorded under another step's name.
+func TestSignedNamesAreNeeded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := build(t, withAPI)
+		if err := h.auth.Check(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		forged := bitbuckettest.TokenOptions{Audiences: []string{audience}, IssuedAt: time.Now().Add(-3 * time.Hour), Lifetime: time.Hour,
+			Key: h.server.NewKey(h.acme.Key().ID, "RS256")}
+		for _, taken := range []bool{false, true} {
+			if taken {
+				h.auth.skip = 1 << checkSignature
+			}
+			e := h.refuses(h.step.Token(forged), identity.CredentialExpired)
+			if named := e.Principal != nil && e.Principal.Step.UUID == h.step.UUID; named != taken {
+				t.Errorf("without the check: %t; the refusal names the step: %t", taken, named)
+			}
+		}
+	})
+}

@@ -73,7 +73,7 @@ func (a *Authenticator) withPrincipal(ctx context.Context, v *verified, t *token
 	}
 	if v.key == nil {
 		k := v.issuer.keys.held(t.keyID)
-		if k == nil || a.checkSignature(ctx, k, v.issuer.url, t, 0) != nil {
+		if k == nil || a.checkSignature(ctx, k, v.issuer.url, t, a.skip) != nil {
 			return refused
 		}
 	}
