@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,6 +32,10 @@ func (l latencies) String() string {
 // each one needs an evaluation of the victim's rules, a lookup, a dial and a record. Each
 // answer that is not the victim's own is a problem, and ends the measurement.
 func (n *neighborhood) measure(a *attack, tunnels int) (took latencies, problem string) {
+	if fairnessAlone { // this process stands for other machines: its garbage collection must not take processor time of the server
+		runtime.GC()
+		defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	}
 	status, reason, port, pace := http.StatusOK, "", n.target.port, time.Duration(0)
 	if a.stopped { // below the rate at which refusals are recorded for a repository
 		status, reason, tunnels, pace = http.StatusServiceUnavailable, "emergency_stop", min(tunnels, 16), 60*time.Millisecond

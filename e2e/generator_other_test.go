@@ -2,4 +2,8 @@
 
 package e2e
 
+import "syscall"
+
+func ownSession() *syscall.SysProcAttr { return nil }
+
 func lowerPriority() {}

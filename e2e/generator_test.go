@@ -101,6 +101,7 @@ func (g generator) start(t testing.TB) (stop func() map[string]int) {
 	}
 	cmd := exec.CommandContext(t.Context(), program)
 	cmd.Env, cmd.Stderr = append(os.Environ(), generatorVariable+"=1"), os.Stderr
+	cmd.SysProcAttr = ownSession()
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
