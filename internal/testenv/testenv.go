@@ -6,6 +6,7 @@
 package testenv
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -61,15 +62,6 @@ func Start(directory string, o Options) (_ *Env, err error) {
 			s.Close()
 		}
 	}()
-	if s.Bitbucket, err = bitbuckettest.New(bitbuckettest.Options{Seed: o.Seed}); err != nil {
-		return nil, err
-	}
-	s.closers = append(s.closers, s.Bitbucket.Close)
-	if err := s.Bitbucket.Start("127.0.0.1:0"); err != nil {
-		return nil, fmt.Errorf("start the emulated Bitbucket: %w", err)
-	}
-	s.populate()
-
 	authority, err := newAuthority()
 	if err != nil {
 		return nil, err
@@ -78,6 +70,17 @@ func Start(directory string, o Options) (_ *Env, err error) {
 	if err := os.WriteFile(s.CAFile, authority.pem, 0o644); err != nil {
 		return nil, err
 	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(authority.pem)
+	if s.Bitbucket, err = bitbuckettest.New(bitbuckettest.Options{Seed: o.Seed, HookRoots: roots}); err != nil {
+		return nil, err
+	}
+	s.closers = append(s.closers, s.Bitbucket.Close)
+	if err := s.Bitbucket.Start("127.0.0.1:0"); err != nil {
+		return nil, fmt.Errorf("start the emulated Bitbucket: %w", err)
+	}
+	s.populate()
+
 	handler := o.Handler
 	if handler == nil {
 		handler = http.HandlerFunc(describe)
