@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"log/slog"
@@ -19,6 +20,8 @@ type Config struct {
 	To      string
 	RootCAs *x509.CertPool // for To; nil: those of the system
 	Timeout time.Duration  // of an attempt; 0: 10 s
+	Lease   time.Duration  // as configured at the gateway; 0: 60 s
+	Timing  dispatch.Timing
 	// DrainTimeout is how long attempts may last after the agent is stopped; 0: 30 s.
 	DrainTimeout time.Duration
 	Log          *slog.Logger // nil: none
@@ -29,6 +32,7 @@ func Run(ctx context.Context, c Config) error {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	c.Timing.StoreMax = cmp.Or(c.Timing.StoreMax, time.Minute)
 	sender, err := dispatch.NewSender(dispatch.SenderConfig{
 		URL: c.To, Dial: new(net.Dialer).DialContext, Timeout: c.Timeout, RootCAs: c.RootCAs, Signed: true,
 	})
@@ -37,7 +41,7 @@ func Run(ctx context.Context, c Config) error {
 	}
 	defer sender.Close()
 	d, err := dispatch.New(dispatch.Config{
-		Store: c.Client, Log: c.Log, Lease: time.Minute, MaxPause: time.Minute, AbortClaims: true,
+		Store: c.Client, Log: c.Log, Lease: cmp.Or(c.Lease, time.Minute), Timing: c.Timing, AbortClaims: true,
 		Observer: observer{c.Log},
 		// The gateway keeps the time budget.
 		Endpoints: []dispatch.Endpoint{{Name: "local", Send: sender.Send, RetryFor: math.MaxInt64}},

@@ -22,7 +22,7 @@ func (c Circuit) String() string { return circuitNames[c] }
 
 // breaker is a circuit breaker. Its user has a lock.
 type breaker struct {
-	timing   *timing
+	timing   *Timing
 	failures int // in succession
 	opened   int // times in succession that the circuit opened
 	until    time.Time
@@ -51,9 +51,9 @@ func (b *breaker) failed(now time.Time, retryAfter time.Duration) {
 	probe := b.state(now) == HalfOpen
 	switch {
 	case retryAfter > 0:
-		b.open(now.Add(min(retryAfter, b.timing.maxRetryAfter)))
+		b.open(now.Add(min(retryAfter, b.timing.MaxRetryAfter)))
 	case probe || !b.tripped && b.failures >= failuresToOpen:
-		b.open(now.Add(jitter(exponential(b.timing.openBase, b.timing.openMax, b.opened))))
+		b.open(now.Add(jitter(exponential(b.timing.OpenBase, b.timing.OpenMax, b.opened))))
 		b.opened++
 	}
 }

@@ -45,8 +45,7 @@ type Config struct {
 	Store     webhook.Store
 	Endpoints []Endpoint
 	Lease     time.Duration // of a claimed task, extended while it is sent; 0: 30 s
-	// MaxPause is the longest pause between claims that fail; 0: 5 s.
-	MaxPause time.Duration
+	Timing    Timing
 	// AbortClaims ends a claim in progress at a shutdown. It is for a store whose claims
 	// wait for tasks, and which releases what an aborted claim has leased.
 	AbortClaims bool
@@ -61,7 +60,7 @@ type Dispatcher struct {
 	lease    time.Duration
 	observer Observer
 	log      *slog.Logger
-	timing   timing
+	timing   Timing
 	workers  map[string]*worker
 	order    []*worker // as configured
 
@@ -81,7 +80,7 @@ var errShutdown = errors.New("the instance is shutting down")
 // if two endpoints have one name, or if an endpoint cannot send.
 func New(c Config) (*Dispatcher, error) {
 	d := &Dispatcher{
-		store: c.Store, lease: cmp.Or(c.Lease, 30*time.Second), observer: c.Observer, log: c.Log, timing: defaultTiming,
+		store: c.Store, lease: cmp.Or(c.Lease, 30*time.Second), observer: c.Observer, log: c.Log, timing: c.Timing,
 		workers: make(map[string]*worker), stop: make(chan struct{}), done: make(chan struct{}),
 	}
 	if d.store == nil {
@@ -93,7 +92,7 @@ func New(c Config) (*Dispatcher, error) {
 	if d.observer == nil {
 		d.observer = noObserver{}
 	}
-	d.timing.storeMax = cmp.Or(c.MaxPause, d.timing.storeMax)
+	d.timing.setDefaults()
 	d.abortClaims = c.AbortClaims
 	d.hard, d.abort = context.WithCancelCause(context.Background())
 	slots := min(maxPerEndpoint, max(1, maxInTotal/max(1, len(c.Endpoints))))

@@ -208,7 +208,7 @@ func TestCircuit(t *testing.T) {
 func TestCircuitIsNeeded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, e := newMemory(), &target{answer: respond(500), latency: time.Second}
-		_, stop := run(t, m, func(d *Dispatcher) { d.timing.openBase, d.timing.openMax = 1, 1 }, Endpoint{Name: "jenkins", Send: e.Send})
+		_, stop := run(t, m, func(d *Dispatcher) { d.timing.OpenBase, d.timing.OpenMax = 1, 1 }, Endpoint{Name: "jenkins", Send: e.Send})
 		defer stop()
 		for i := range 300 {
 			accept(t, m, "jenkins", fmt.Sprint("r", i))

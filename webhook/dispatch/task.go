@@ -108,7 +108,7 @@ func (w *worker) settle(t webhook.Task, a Attempt) {
 		w.commitDead(t, a.Cause())
 		return
 	}
-	at := now.Add(max(w.d.timing.backoff(t.Attempt), min(a.RetryAfter, w.d.timing.maxRetryAfter)))
+	at := now.Add(max(w.d.timing.backoff(t.Attempt), min(a.RetryAfter, w.d.timing.MaxRetryAfter)))
 	if at.After(end) {
 		at = end // the last attempt is at the end of the budget
 	}
@@ -143,7 +143,7 @@ func (w *worker) commit(t webhook.Task, operation string, call func(context.Cont
 		case n == 0:
 			w.d.log.Error("result of a webhook delivery not committed", "operation", operation, "endpoint", w.endpoint.Name, "delivery", t.Delivery, "error", err)
 		}
-		if !pause.For(w.d.hard, jitter(exponential(w.d.timing.storeBase, w.d.timing.storeMax, n))) {
+		if !pause.For(w.d.hard, jitter(exponential(w.d.timing.StoreBase, w.d.timing.StoreMax, n))) {
 			return false
 		}
 	}

@@ -69,7 +69,7 @@ func (w *worker) claim(claiming context.Context) time.Duration {
 		if w.failures == 1 && claiming.Err() == nil {
 			w.d.log.Error("webhook tasks not claimed", "endpoint", w.endpoint.Name, "error", err)
 		}
-		return jitter(exponential(w.d.timing.storeBase, w.d.timing.storeMax, w.failures))
+		return jitter(exponential(w.d.timing.StoreBase, w.d.timing.StoreMax, w.failures))
 	}
 	w.failures = 0
 	for _, t := range tasks {
@@ -79,7 +79,7 @@ func (w *worker) claim(claiming context.Context) time.Duration {
 			w.carryOut(t, until)
 		})
 	}
-	return w.d.timing.poll
+	return w.d.timing.Poll
 }
 
 // free returns how many tasks may be claimed now, or how long to wait. A signal shortens
@@ -92,11 +92,11 @@ func (w *worker) free(now time.Time) (n int, wait time.Duration) {
 		return 0, w.breaker.until.Sub(now)
 	case HalfOpen:
 		if w.sending > 0 {
-			return 0, w.d.timing.poll
+			return 0, w.d.timing.Poll
 		}
 		return 1, 0
 	}
-	return w.slots - w.sending, w.d.timing.poll
+	return w.slots - w.sending, w.d.timing.Poll
 }
 
 func (w *worker) finished() {
