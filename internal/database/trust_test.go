@@ -31,6 +31,7 @@ const (
 	leafRow        = `INSERT INTO audit.leaves (index, writer, writer_sequence, hash) VALUES (9223372036854775807, 'w', 9223372036854775807, sha256(''))`
 	checkpointRow  = `INSERT INTO audit.checkpoints (number, size, time, root, frontier, note) VALUES (1, 1, now(), sha256(''), sha256(''), '')`
 	acceptDelivery = `SELECT webhook.accept(gen_random_uuid(), now(), 'r', 'cloud', 'repo:push', '', NULL, NULL, 1, NULL, sha256(''), '{}', '', true, ARRAY['forward'], ARRAY['x'])`
+	credentialRow  = `INSERT INTO webhook.agent_credentials (id, endpoint, description, digest, lease_key, created_by) VALUES ('00000000000000ff', 'x', '', sha256(''), sha256(''), 'x')`
 	eventRow       = `INSERT INTO audit.events (time, kind, writer, writer_sequence, record) VALUES `
 )
 
@@ -53,6 +54,8 @@ func TestTrustTable(t *testing.T) {
 	never := changes(t, admin)
 	// Of another server, and what it has recorded.
 	pgtest.Exec(t, admin, eventRow+`(now(), 'writer_started', '`+writerServer+`', 1, '{"attributes":{}}')`)
+	pgtest.Exec(t, admin, `INSERT INTO webhook.agent_credentials (id, endpoint, description, digest, lease_key, created_by, revoked_at, revoked_by, revoked_reason)
+		VALUES ('0000000000000001', 'x', '', sha256(''), sha256(''), 'x', now(), 'x', 'x')`)
 	pgtest.Exec(t, admin, `DROP ROLE IF EXISTS trusted_migrator; CREATE ROLE trusted_migrator LOGIN; GRANT sallyport_owner TO trusted_migrator`)
 	endSessions := func(login string) string {
 		return `SELECT 1 / coalesce(bool_and(pg_terminate_backend(pid, 1000)), true)::int FROM pg_stat_activity WHERE usename = '` + login + `' AND datname = current_database() AND pid <> pg_backend_pid()`
@@ -94,6 +97,11 @@ func TestTrustTable(t *testing.T) {
 				not: []string{`UPDATE webhook.deliveries SET receiver = 'x'`, `UPDATE webhook.tasks SET delivery_id = gen_random_uuid()`, `DELETE FROM webhook.streams`, `DROP TABLE webhook.deliveries`,
 					strings.Replace(acceptDelivery, "now()", "'infinity'", 1)},
 				by: "audit/postgres/writer.TestBlockedCompanions"},
+			{says: "add and revoke credentials of agents, and make no revoked one valid",
+				may: []string{credentialRow, "UPDATE webhook.agent_credentials SET revoked_at = now(), revoked_by = 'x', revoked_reason = 'x' WHERE revoked_at IS NULL"},
+				not: []string{"UPDATE webhook.agent_credentials SET revoked_at = NULL, revoked_by = NULL, revoked_reason = NULL", "UPDATE webhook.agent_credentials SET endpoint = 'x'",
+					"DELETE FROM webhook.agent_credentials"},
+				by: "webhook/agent/postgres.TestRevocationIsFinal"},
 			{says: "seal nothing", not: []string{leafRow, checkpointRow, `SELECT audit.try_seal_lock()`, `SELECT audit.add_checkpoint('{}', '{}', '{}', '')`, `SELECT audit.sealed_tree()`}},
 			{says: "change and delete nothing in the log", not: never},
 		},

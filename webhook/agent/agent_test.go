@@ -2,6 +2,7 @@ package agent
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -165,6 +166,31 @@ func TestKilledAgent(t *testing.T) {
 		if b.delivery != delivery {
 			t.Errorf("%+v", b)
 		}
+	}
+}
+
+// TestRevokedWhileDelivering: an agent whose credential is revoked gives up its delivery
+// instead of repeating the acknowledgement.
+func TestRevokedWhileDelivering(t *testing.T) {
+	g := newGateway(t)
+	header, body := pushOf(t, "acme/app")
+	delivery := g.store.add("jenkins", "r", header, body)
+	credential := g.credentials.add("jenkins")
+	client, err := NewClient(ClientConfig{Server: g.http.URL, Credential: func() (string, error) { return credential, nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	tasks, err := client.Claim(t.Context(), "local", 1, 0)
+	if err != nil || len(tasks) != 1 {
+		t.Fatal(tasks, err)
+	}
+	g.credentials.revoke(credential)
+	if err := client.Done(t.Context(), tasks[0], webhook.TaskResult{Status: 200}); !errors.Is(err, webhook.ErrLeaseLost) {
+		t.Errorf("the acknowledgement of a revoked agent: %v", err)
+	}
+	if state, _ := g.store.state(delivery); state != webhook.TaskLeased {
+		t.Errorf("state %s", state)
 	}
 }
 

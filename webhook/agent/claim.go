@@ -15,9 +15,6 @@ import (
 // maxPolls is how many claims of one endpoint may wait at the same time.
 const maxPolls = 16
 
-// recheck is how old an authentication may be when tasks are given out.
-const recheck = time.Second
-
 // queue is one endpoint with the claims that wait for its tasks.
 type queue struct {
 	endpoint Endpoint
@@ -55,11 +52,11 @@ func (s *Server) claim(w http.ResponseWriter, r *http.Request, c Credential, q *
 	}
 	began := time.Now()
 	_ = http.NewResponseController(w).SetWriteDeadline(began.Add(wait + time.Minute)) // not all writers of tests have one
-	tasks, err := s.await(r.Context(), q, request.Max, wait)
+	tasks, waited, err := s.await(r.Context(), q, request.Max, wait)
 	if err != nil {
 		return err
 	}
-	if len(tasks) > 0 && time.Since(began) > recheck {
+	if len(tasks) > 0 && waited {
 		// The credential may have been revoked while the claim waited.
 		if _, err := s.authenticate(r); err != nil {
 			s.release(tasks, "the agent's credential is not valid any longer")
@@ -83,10 +80,10 @@ func (s *Server) claim(w http.ResponseWriter, r *http.Request, c Credential, q *
 }
 
 // await claims tasks, and waits for some if there are none.
-func (s *Server) await(ctx context.Context, q *queue, n int, wait time.Duration) ([]webhook.Task, error) {
+func (s *Server) await(ctx context.Context, q *queue, n int, wait time.Duration) (tasks []webhook.Task, waited bool, err error) {
 	end := time.NewTimer(wait)
 	defer end.Stop()
-	for {
+	for ; ; waited = true {
 		changed := q.change()
 		// Without the agent's cancellation, so that no claim has an unknown outcome.
 		claiming, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
@@ -94,20 +91,20 @@ func (s *Server) await(ctx context.Context, q *queue, n int, wait time.Duration)
 		cancel()
 		switch {
 		case err != nil:
-			return nil, fmt.Errorf("claim: %w", err)
+			return nil, waited, fmt.Errorf("claim: %w", err)
 		case ctx.Err() != nil:
 			s.release(tasks, "the agent disconnected")
-			return nil, ctx.Err()
+			return nil, waited, ctx.Err()
 		case len(tasks) > 0:
-			return tasks, nil
+			return tasks, waited, nil
 		}
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, waited, ctx.Err()
 		case <-s.stop:
-			return nil, nil
+			return nil, waited, nil
 		case <-end.C:
-			return nil, nil
+			return nil, waited, nil
 		case <-changed:
 		case <-time.After(5 * time.Second): // whatever the store announces
 		}

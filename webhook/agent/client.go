@@ -153,6 +153,17 @@ func (c *Client) Wake(ctx context.Context) <-chan string {
 	return never
 }
 
+// statusError is a response that is not a success.
+type statusError struct {
+	operation string
+	status    int
+	text      string // quoted
+}
+
+func (e *statusError) Error() string {
+	return fmt.Sprintf("agent: %s: the gateway responded with status %d: %s", e.operation, e.status, e.text)
+}
+
 func (c *Client) acknowledge(ctx context.Context, operation string, t webhook.Task, r leaseRequest) error {
 	c.mu.Lock()
 	lease, held := c.leases[t.ID]
@@ -164,6 +175,10 @@ func (c *Client) acknowledge(ctx context.Context, operation string, t webhook.Ta
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	_, err := c.post(ctx, operation, r)
+	if refused, ok := errors.AsType[*statusError](err); ok && refused.status < 500 && refused.status != http.StatusTooManyRequests {
+		// A lease of another credential, or of one that was revoked: it never succeeds.
+		err = fmt.Errorf("%w: %w", err, webhook.ErrLeaseLost)
+	}
 	if errors.Is(err, webhook.ErrLeaseLost) || err == nil && operation != "extend" {
 		c.mu.Lock()
 		delete(c.leases, t.ID)
@@ -209,5 +224,5 @@ func (c *Client) post(ctx context.Context, operation string, request any) ([]byt
 	case resp.StatusCode == http.StatusConflict:
 		return nil, fmt.Errorf("agent: %s: %w", operation, webhook.ErrLeaseLost)
 	}
-	return nil, fmt.Errorf("agent: %s: the gateway responded with status %d: %s", operation, resp.StatusCode, printable.Quote(string(text)))
+	return nil, &statusError{operation, resp.StatusCode, printable.Quote(string(text))}
 }

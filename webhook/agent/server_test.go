@@ -300,8 +300,6 @@ func TestRevokedWhileWaiting(t *testing.T) {
 	})
 	proxytest.Eventually(t, "the claim waits", func() bool { return len(g.server.endpoints["jenkins"].polls) == 1 })
 	g.credentials.revoke(credential)
-	began := time.Now()
-	proxytest.Eventually(t, "the authentication is old", func() bool { return time.Since(began) > recheck+100*time.Millisecond })
 	delivery := g.store.add("jenkins", "r", nil, "{}")
 	wg.Wait()
 	if state, _ := g.store.state(delivery); state != webhook.TaskPending {
