@@ -1,6 +1,6 @@
 // Command sallyport-demo is the tour: it starts an emulated Bitbucket, an
-// upstream and the real server, lets five steps try to get out with the real
-// curl, and shows what each saw and what the audit log holds.
+// upstream and the real server, lets six steps try to get out with the real
+// curl, changes policy by a push, and shows what each saw and what the audit log holds.
 package main
 
 import (
@@ -20,7 +20,7 @@ func main() {
 	var o options
 	c := &cobra.Command{
 		Use:           "sallyport-demo",
-		Short:         "Run five pipeline steps through Sallyport and show the result",
+		Short:         "Run six pipeline steps through Sallyport and show the result",
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,

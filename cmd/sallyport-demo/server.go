@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
@@ -13,13 +12,14 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/sallyport/sallyport/deploy"
 	"github.com/sallyport/sallyport/internal/testenv"
 )
 
 // server is the real `sallyport serve`, as a process of its own.
 type server struct {
 	proxy   string // host:port
+	hooks   string // host:port of the webhook listener
+	policy  *policyRepository
 	admin   string
 	config  string
 	data    string
@@ -34,10 +34,6 @@ const startTimeout = 2 * time.Minute
 
 // startServer configures and starts the server, and returns when it is ready.
 func startServer(ctx context.Context, program string, env *testenv.Env) (*server, error) {
-	policy := filepath.Join(env.Directory, "policy-repository")
-	if err := copyPolicy(policy); err != nil {
-		return nil, fmt.Errorf("copy the policy repository: %w", err)
-	}
 	s := &server{data: filepath.Join(env.Directory, "data"), logFile: filepath.Join(env.Directory, "sallyport.log"), ended: make(chan struct{})}
 	var err error
 	if s.proxy, err = testenv.PreferAddress(3128); err != nil {
@@ -46,8 +42,14 @@ func startServer(ctx context.Context, program string, env *testenv.Env) (*server
 	if s.admin, err = testenv.PreferAddress(9128); err != nil {
 		return nil, err
 	}
+	if s.hooks, err = testenv.PreferAddress(7128); err != nil {
+		return nil, err
+	}
+	if s.policy, err = newPolicyRepository(env, s.hooks); err != nil {
+		return nil, fmt.Errorf("make the policy repository: %w", err)
+	}
 	if s.config, err = env.WriteConfig(testenv.ServerOptions{
-		Listen: s.proxy, Admin: s.admin, PolicyDirectory: policy, DataDirectory: s.data,
+		Listen: s.proxy, Admin: s.admin, DataDirectory: s.data, PolicyGit: s.policy.source, Extra: s.policy.receiver,
 	}); err != nil {
 		return nil, err
 	}
@@ -74,25 +76,6 @@ func startServer(ctx context.Context, program string, env *testenv.Env) (*server
 	}
 	return s, nil
 }
-
-func copyPolicy(to string) error {
-	tree, err := fs.Sub(deploy.PolicyRepository, "policy-repository")
-	if err != nil {
-		return err
-	}
-	if err := os.CopyFS(to, tree); err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(to, "data", "rollout", "repositories.yaml"), []byte(rollout), 0o644)
-}
-
-// rollout is how far the tour's organization has come: the repository to start from
-// enforces nothing but its guardrails.
-const rollout = `enforced:
-  - acme/payments
-delegated:
-  - acme/payments
-`
 
 // waitReady polls /readyz until it returns 200.
 func (s *server) waitReady(ctx context.Context) error {

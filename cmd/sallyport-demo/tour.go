@@ -42,10 +42,11 @@ type visit struct {
 	reason string // the audit row
 	allow  bool
 	would  bool // would_deny
+	push   bool // a push changes policy before it
 }
 
 func demo(ctx context.Context, o options) (err error) {
-	if err := need("curl"); err != nil {
+	if err := need("curl", "git"); err != nil {
 		return err
 	}
 	directory := o.directory
@@ -84,7 +85,7 @@ func demo(ctx context.Context, o options) (err error) {
 	if len(failed) > 0 {
 		return fmt.Errorf("the tour had an unexpected result:\n%w\nthe end of the server's log:\n%s", errors.Join(failed...), lastLines(srv.logFile))
 	}
-	say(o.out, "\nThe result is as expected: five steps, five recorded decisions.")
+	say(o.out, "\nThe result is as expected: six steps, six recorded decisions.")
 	if o.once {
 		return nil
 	}
@@ -124,6 +125,11 @@ func visits(env *testenv.Env) []visit {
 			token: expired, url: url,
 			exit: 56, shows: "HTTP/1.1 407 ", reason: "credential_expired",
 		},
+		{
+			title: "6. a push to acme/egress-policy adds an exception for acme/website, whose request of step 3 is then allowed by a rule",
+			token: env.Token(env.Website, nil, "main"), url: fmt.Sprintf("https://%s:%d/inter.css", unlistedHost, httpsPort),
+			shows: unlistedHost, reason: "policy_allowed", allow: true, push: true,
+		},
 	}
 }
 
@@ -132,6 +138,11 @@ func visits(env *testenv.Env) []visit {
 func tour(ctx context.Context, out io.Writer, env *testenv.Env, srv *server) (failed []error) {
 	for _, v := range visits(env) {
 		say(out, "\n%s", v.title)
+		if v.push {
+			if err := srv.policy.push(ctx, out, srv); err != nil {
+				failed = append(failed, fmt.Errorf("%s: %w", v.title, err))
+			}
+		}
 		say(out, "   $ HTTPS_PROXY=http://step:$BITBUCKET_STEP_OIDC_TOKEN@%s curl -v %s", srv.proxy, v.url)
 		exit, seen, err := curl(ctx, env, srv, v)
 		for line := range strings.Lines(seen) {

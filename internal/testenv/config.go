@@ -13,6 +13,8 @@ type ServerOptions struct {
 	Listen          string // 127.0.0.1:port of the plain listener
 	Admin           string // 127.0.0.1:port
 	PolicyDirectory string
+	// PolicyGit is the value of policy.git; with it, PolicyDirectory is not used.
+	PolicyGit string
 	// DatabaseURLFile names a database; empty means an embedded one.
 	DatabaseURLFile  string
 	MigrationURLFile string
@@ -50,6 +52,10 @@ func (s *Env) WriteConfig(o ServerOptions) (string, error) {
 		audit += fmt.Sprintf("  sealer_database_url_file: %q\n", o.SealerURLFile)
 	}
 	audit += o.ExtraAudit
+	policy := fmt.Sprintf("directory: %q", o.PolicyDirectory)
+	if o.PolicyGit != "" {
+		policy = "git: " + o.PolicyGit
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, `listeners:
   - address: %q
@@ -63,7 +69,7 @@ identity:
       audiences: [%q]
       api: {url: %s, token_file: %q}
 %spolicy:
-  directory: %q
+  %s
 audit:
 %segress:
   resolvers: [%q]
@@ -71,7 +77,7 @@ audit:
   allow_networks: ["127.0.0.1/32"]
 %sdata_directory: %q
 %s`, o.Listen, o.ExtraListeners, o.Admin, s.Workspace.Slug(), s.Workspace.UUID, s.Workspace.Issuer(), Audience,
-		s.Bitbucket.APIURL(), tokenFile, o.ExtraIdentity, o.PolicyDirectory, audit, s.DNS, o.ExtraEgress, data, o.Extra)
+		s.Bitbucket.APIURL(), tokenFile, o.ExtraIdentity, policy, audit, s.DNS, o.ExtraEgress, data, o.Extra)
 	path := filepath.Join(directory, "sallyport.yaml")
 	return path, os.WriteFile(path, []byte(b.String()), 0o644)
 }
