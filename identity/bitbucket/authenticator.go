@@ -128,7 +128,7 @@ func (a *Authenticator) attachNames(i *issuer, store NameStore) {
 		api:    bitbucketapi.New(a.http, *i.workspace.API, i.workspace.UUID, report),
 		config: &a.config, workspace: &i.workspace, now: a.now, log: a.log,
 		moved: a.hooks.NameReassigned, store: store, spawn: a.spawned.Go,
-		wake:  make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), requested: make(chan struct{}, 1),
 		known: map[nameKey]*nameEntry{}, owners: map[string]nameKey{},
 		flights: map[nameKey]*flight{}, stale: map[nameKey]bool{}, budgets: map[string]*bitbucketapi.Bucket{}, waiting: fair.New(nameWaits),
 	}

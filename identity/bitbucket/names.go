@@ -44,6 +44,7 @@ type names struct {
 	store     NameStore                                      // may be nil
 	spawn     func(func())
 	wake      chan struct{} // there is something in stale
+	requested chan struct{} // one value: a listing is requested that has not begun
 
 	version atomic.Uint64 // counts changes of any name
 
@@ -54,6 +55,7 @@ type names struct {
 	waiting *fair.Limiter
 	budgets map[string]*bitbucketapi.Bucket // what each repository has left of its share of the budget
 	stale   map[nameKey]bool                // to be looked up in the background
+	missing []string                        // UUID and name of known repositories that the latest requested listing lacks
 }
 
 // presentation is the principal with the names of a moment.

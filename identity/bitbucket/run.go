@@ -117,6 +117,7 @@ func (a *Authenticator) Run(ctx context.Context) error {
 		if i.names != nil {
 			all.Go(func() { i.names.runStale(ctx) })
 			all.Go(func() { i.names.runPrefetch(ctx) })
+			all.Go(func() { i.names.runRequested(ctx) })
 		}
 	}
 	all.Wait()
@@ -143,9 +144,12 @@ type Status struct {
 	KeysUsable bool      // there are keys, and they are not too old
 	KeysError  error     // of the latest fetch
 
-	Names      bool  // the workspace has an API
-	KnownNames int   // repositories and deployments whose names are known
-	NamesError error // of the latest request
+	Names      bool // the workspace has an API
+	KnownNames int  // repositories and deployments whose names are known
+	// MissingRepositories are the UUID and the name of known repositories that the latest
+	// requested listing lacks, at most 100. It must not be changed.
+	MissingRepositories []string
+	NamesError          error // of the latest request
 	// NamesSucceeded is when the API last returned a name; zero: never.
 	NamesSucceeded time.Time
 }
@@ -165,7 +169,7 @@ func (a *Authenticator) Status() []Status {
 		if n := i.names; n != nil {
 			s.Names = true
 			n.mu.RLock()
-			s.KnownNames = len(n.owners)
+			s.KnownNames, s.MissingRepositories = len(n.owners), n.missing
 			n.mu.RUnlock()
 			st := n.api.State()
 			s.NamesError, s.NamesSucceeded = st.Err, st.Succeeded

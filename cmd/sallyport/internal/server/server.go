@@ -243,6 +243,9 @@ func identityDetail(all []bitbucket.Status) any {
 		if st.Names {
 			d["names"], d["names_answered"] = strconv.Itoa(st.KnownNames), cli.FormatTimeOrNever(st.NamesSucceeded)
 		}
+		if len(st.MissingRepositories) > 0 {
+			d["missing_repositories"] = strings.Join(st.MissingRepositories, "; ")
+		}
 		if st.NamesError != nil {
 			d["names_error"] = st.NamesError.Error()
 		}

@@ -43,9 +43,12 @@ func (r *webhookRefreshes) warning() error {
 // watchWebhookRefreshes carries out requests until ctx ends.
 func (s *server) watchWebhookRefreshes(ctx context.Context) {
 	_ = s.refreshes.Watch(ctx, func(name string) {
-		if name == webhookpg.PolicyRefresh {
+		switch name {
+		case webhookpg.PolicyRefresh:
 			s.refreshes.policy.Add(1)
 			s.policy.RequestRefresh()
+		case webhookpg.NamesRefresh:
+			s.authenticator.RefreshNames()
 		}
 	})
 }
