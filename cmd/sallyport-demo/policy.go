@@ -27,6 +27,7 @@ type policyRepository struct {
 	source   string // value of policy.git
 	receiver string // section webhooks of the configuration
 	hook     *hook.Sender
+	endpoint *endpoint
 }
 
 // rollout is how far the tour's organization has come: the repository to start from
@@ -74,13 +75,16 @@ func newPolicyRepository(env *testenv.Env, address string) (*policyRepository, e
 	if err := os.WriteFile(secretFile, []byte(secret+"\n"), 0o600); err != nil {
 		return nil, err
 	}
+	p.endpoint = newEndpoint(secret)
 	const path = "/hooks/policy-5f0c2d3a"
 	p.source = fmt.Sprintf("{url: %q, poll_interval: 1h}", clone)
 	p.receiver = fmt.Sprintf(`webhooks:
   listener: {address: %q}
   receivers:
-    - {name: policy, path: %s, kind: cloud, secret_file: %q, repositories: [acme/egress-policy], events: ["repo:push"], actions: [refresh_policy]}
-`, address, path, secretFile)
+    - {name: policy, path: %s, kind: cloud, secret_file: %q, repositories: [acme/egress-policy], events: ["repo:push"], actions: [refresh_policy], forward_to: [builds]}
+  endpoints:
+    - {name: builds, url: %q, allow_networks: ["127.0.0.1/32"]}
+`, address, path, secretFile, p.endpoint.server.URL)
 	p.hook = repository.AddHook(hook.Config{URL: "http://" + address + path, Secret: secret, Events: []string{"repo:push"}})
 	return p, nil
 }
@@ -143,6 +147,12 @@ func (p *policyRepository) push(ctx context.Context, out io.Writer, srv *server)
 		return fmt.Errorf("the delivery was not accepted: %+v", d.Attempts)
 	}
 	say(out, "   Bitbucket delivers %s, signed: status %d, %s", d.Event, d.Attempts[0].Status, strings.TrimSpace(d.Attempts[0].Answer))
+	select {
+	case line := <-p.endpoint.received:
+		say(out, "   The endpoint \"builds\", which Bitbucket cannot reach, received %s.", line)
+	case <-ctx.Done():
+		return fmt.Errorf("the endpoint received nothing: %w", ctx.Err())
+	}
 	again := time.NewTicker(20 * time.Millisecond)
 	defer again.Stop()
 	for {

@@ -112,6 +112,7 @@ func ready(ctx context.Context, admin string) bool {
 
 // stop ends the server as an operator would, and waits for it.
 func (s *server) stop() {
+	defer s.policy.endpoint.server.Close()
 	_ = s.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-s.ended:
