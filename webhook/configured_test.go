@@ -3,8 +3,10 @@ package webhook
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/netip"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -254,5 +256,41 @@ func TestBodyMemory(t *testing.T) {
 		if status != c.status || reserved != 0 || most == 0 || most > 2*int64(len(c.body))+firstBody {
 			t.Errorf("%s: answered %d %q, %d of at most %d bytes are still reserved", name, status, text, reserved, most)
 		}
+	}
+}
+
+// stalled is a body whose first bytes arrive, and no others.
+type stalled struct {
+	first io.Reader
+	done  <-chan struct{}
+}
+
+func (s stalled) Read(b []byte) (int, error) {
+	if n, err := s.first.Read(b); err == nil {
+		return n, nil
+	}
+	<-s.done
+	return 0, io.ErrUnexpectedEOF
+}
+
+// TestSlowBodyOverHTTP2: a body that stalls ends its stream, and not the connection.
+func TestSlowBodyOverHTTP2(t *testing.T) {
+	t.Parallel()
+	p := newReceiverEnv(t, Cloud, func(c *Config) { c.Timeout = 50 * time.Millisecond })
+	req := delivery(Cloud, "repo:push", cloudPush)
+	sign(t, req, cloudPush, "secret")
+	req.Body = io.NopCloser(stalled{strings.NewReader(cloudPush[:10]), t.Context().Done()})
+	if status, text := p.send(t, req); status != http.StatusRequestTimeout {
+		t.Errorf("answered %d %q", status, text)
+	}
+	again := delivery(Cloud, "repo:push", cloudPush)
+	sign(t, again, cloudPush, "secret")
+	if status, text := p.send(t, again); status != http.StatusOK {
+		t.Errorf("afterwards %d %q", status, text)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.refused[SlowProblem] != 1 {
+		t.Errorf("counted %v", p.refused)
 	}
 }

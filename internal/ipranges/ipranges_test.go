@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -83,12 +84,23 @@ func FuzzParse(f *testing.F) {
 
 // source is what is fetched.
 type source struct {
+	mu      sync.Mutex
 	text    string
 	err     error
 	fetches int
 }
 
+// become changes what is fetched, and returns how often it was fetched before.
+func (s *source) become(text string, err error) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.text, s.err = text, err
+	return s.fetches
+}
+
 func (s *source) fetch(context.Context, string) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.fetches++
 	return []byte(s.text), s.err
 }
@@ -113,7 +125,7 @@ func TestAge(t *testing.T) {
 	for _, bad := range []*source{{err: errors.New("unavailable")}, {text: "<html>"}, {text: document(item("0.0.0.0/0", `"bitbucket"`, `"egress"`))}} {
 		l.config.Fetch = bad.fetch
 		if err := l.Refresh(t.Context()); err == nil || l.State().Err == nil {
-			t.Errorf("%+v is accepted", bad)
+			t.Errorf("%q is accepted", bad.text)
 		}
 		if !l.Contains(inside, time.Hour) || l.State().Networks != 2 {
 			t.Error("the last list is not kept")
@@ -191,14 +203,13 @@ func TestRun(t *testing.T) {
 		go func() { l.Run(ctx); close(done) }()
 		time.Sleep(8 * time.Minute) // after 0, 1, 3 and 7 minutes
 		synctest.Wait()
-		if s.fetches != 4 {
-			t.Errorf("%d fetches in 8 minutes of errors, want 4", s.fetches)
+		if n := s.become(sound, nil); n != 4 {
+			t.Errorf("%d fetches in 8 minutes of errors, want 4", n)
 		}
-		s.err, s.text = nil, sound
 		time.Sleep(24 * time.Hour)
 		synctest.Wait()
-		if s.fetches < 27 || s.fetches > 29 || !l.Contains(inside, time.Hour+time.Minute) {
-			t.Errorf("%d fetches, %+v", s.fetches, l.State())
+		if n := s.become(sound, nil); n < 27 || n > 29 || !l.Contains(inside, time.Hour+time.Minute) {
+			t.Errorf("%d fetches, %+v", n, l.State())
 		}
 		cancel()
 		<-done
