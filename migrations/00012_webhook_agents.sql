@@ -15,7 +15,7 @@ CREATE TABLE webhook.agent_credentials (
     revoked_by     text COLLATE "C",
     revoked_reason text COLLATE "C",
     CONSTRAINT agent_credentials_pkey PRIMARY KEY (id),
-    CONSTRAINT agent_credentials_id CHECK (id ~ '^[0-9a-f]{16}$'),
+    CONSTRAINT agent_credentials_id CHECK (octet_length(id) = 16 AND id ~ '^[0-9a-f]{16}$'),
     CONSTRAINT agent_credentials_keys CHECK (octet_length(digest) = 32 AND octet_length(lease_key) = 32),
     CONSTRAINT agent_credentials_length CHECK (octet_length(endpoint) BETWEEN 1 AND 200 AND octet_length(description) <= 1000 AND octet_length(created_by) BETWEEN 1 AND 1000
         AND octet_length(revoked_by) BETWEEN 1 AND 1000 AND octet_length(revoked_reason) BETWEEN 1 AND 1000),

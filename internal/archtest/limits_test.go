@@ -57,7 +57,7 @@ var documentedLimits = []struct {
 	{"internal/totals.maxListed", "source networks that are counted apart", thousands},
 	{"internal/selftest.maxEchoes", "connections of the self-test", thousands},
 	{"cmd/sallyport/internal/logging.logWaiting", "log lines that wait for a reader", mebibytes},
-	{"cmd/sallyport/internal/server.maxReassignments", "reassigned names that wait to be recorded", thousands},
+	{"internal/reassignment.maxQueued", "reassigned names that wait to be recorded", thousands},
 	{"policy/manager.maxDeaths", "deaths of policy workers that wait to be recorded", thousands},
 	{"policy/manager.candidateQueue", "decisions that wait for the candidate policy", thousands},
 }

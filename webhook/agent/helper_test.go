@@ -176,12 +176,18 @@ type gateway struct {
 
 func newGateway(t testing.TB, endpoints ...Endpoint) *gateway {
 	t.Helper()
+	return newGatewayWithLease(t, 0, endpoints...)
+}
+
+// newGatewayWithLease returns a gateway whose leases last that long; 0: the default.
+func newGatewayWithLease(t testing.TB, lease time.Duration, endpoints ...Endpoint) *gateway {
+	t.Helper()
 	g := &gateway{store: newStore(), credentials: &credentials{list: map[string]Credential{}}}
 	if endpoints == nil {
 		endpoints = []Endpoint{{Name: "jenkins"}, {Name: "other"}}
 	}
 	var err error
-	if g.server, err = NewServer(ServerConfig{Store: g.store, Credentials: g.credentials, Endpoints: endpoints}); err != nil {
+	if g.server, err = NewServer(ServerConfig{Store: g.store, Credentials: g.credentials, Endpoints: endpoints, Lease: lease}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -175,7 +175,7 @@ func TestDeliveries(t *testing.T) {
 		want   string
 	}{
 		"by the configuration": {nil, `allow webhook_configured [{refresh_policy  } {forward ci }]`},
-		"by the policy":        {func() (webhook.Decision, error) { return allowed, nil }, `allow policy_allowed [{refresh_names  r} {refresh_policy  } {forward ci }]`},
+		"by the policy":        {func() (webhook.Decision, error) { return allowed, nil }, `allow policy_allowed [{refresh_names  r}]`},
 		"denied by the policy": {func() (webhook.Decision, error) { return webhook.Decision{Reason: policy.NoRuleMatched}, nil }, `deny no_rule_matched []`},
 		"without an active policy": {func() (webhook.Decision, error) {
 			return webhook.Decision{Reason: policy.PolicyError}, errNoPolicy
