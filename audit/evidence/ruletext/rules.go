@@ -20,14 +20,33 @@ const maxRuleBytes = 16 << 10
 func rulesOf(s *policy.Snapshot, of *recorded.Event) []pack.RuleText {
 	var found []pack.RuleText
 	for _, f := range s.Files {
-		own := of.Repository != "" && strings.HasPrefix(f.Path, "repositories/"+of.Repository+"/") ||
-			of.RepositoryUUID != "" && strings.HasPrefix(f.Path, "repositories/") && strings.Contains(f.Path, "/"+of.RepositoryUUID+"/")
-		if !strings.HasSuffix(f.Path, ".rego") || strings.HasSuffix(f.Path, "_test.rego") || !own && !strings.HasPrefix(f.Path, "egress/") {
+		if !mayHold(f.Path, of) {
 			continue
 		}
 		found = append(found, statements(f, of.Rule)...)
 	}
 	return found
+}
+
+// mayHold reports whether a file may hold the rule of a decision: one about requests, or
+// one about webhook deliveries.
+func mayHold(path string, of *recorded.Event) bool {
+	if !strings.HasSuffix(path, ".rego") || strings.HasSuffix(path, "_test.rego") {
+		return false
+	}
+	delivery := of.Action == "webhook"
+	organization, repository := "egress/", of.Repository
+	if delivery {
+		// Data Center writes project keys in upper case; folders are in lower case.
+		organization, repository = "webhook/", strings.ToLower(of.Repository)
+	}
+	if strings.HasPrefix(path, organization) {
+		return true
+	}
+	own := repository != "" && strings.HasPrefix(path, "repositories/"+repository+"/") ||
+		of.RepositoryUUID != "" && strings.HasPrefix(path, "repositories/") && strings.Contains(path, "/"+of.RepositoryUUID+"/")
+	parts := strings.Split(path, "/")
+	return own && (len(parts) == 5 && parts[3] == "webhook") == delivery
 }
 
 // statements are those of a file that name the rule. A statement begins where a

@@ -60,6 +60,28 @@ func TestRuleText(t *testing.T) {
 	}
 }
 
+// TestRuleTextOfADelivery: rules about requests and about deliveries with one id are not
+// confused.
+func TestRuleTextOfADelivery(t *testing.T) {
+	var files []policy.File
+	for _, path := range []string{"egress/a.rego", "webhook/a.rego", "webhook/a_test.rego", "repositories/prj/app/a.rego", "repositories/prj/app/webhook/a.rego", "repositories/prj/other/webhook/a.rego"} {
+		files = append(files, policy.File{Path: path, Content: []byte("deny contains {\"rule\": \"x\"}\n")})
+	}
+	s, err := policy.NewSnapshot(files, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for action, want := range map[string]string{"webhook": "repositories/prj/app/webhook/a.rego webhook/a.rego", "connect": "egress/a.rego"} {
+		var found []string
+		for _, r := range rulesOf(s, &recorded.Event{Action: action, Repository: "PRJ/app", Rule: "x"}) {
+			found = append(found, r.File)
+		}
+		if got := strings.Join(found, " "); got != want {
+			t.Errorf("%s: %s", action, got)
+		}
+	}
+}
+
 // TestQuoteOfAnEarlierRevision: a rule of the repository is quoted from the revision
 // that its rules were of, and one of the organization from the revision that decided.
 func TestQuoteOfAnEarlierRevision(t *testing.T) {
