@@ -242,7 +242,17 @@ func TestCheckWithConfiguration(t *testing.T) {
 	if out, err := run(t, "check", dir, "--strict", "-c", configuration("builds", "jenkins")); err != nil {
 		t.Errorf("with the names: %v\n%s", err, out)
 	}
-	out, err := run(t, "check", dir, "-c", configuration("bulids", "jenkns"))
+	refresh := filepath.Join(write(t, "sallyport.yaml", strings.NewReplacer("RECEIVER", "builds", "ENDPOINT", "jenkins", "forward_to:", "actions: [refresh_policy], forward_to:").Replace(serverConfiguration)), "sallyport.yaml")
+	out, err := run(t, "check", dir, "--strict", "-c", refresh)
+	wantOutput(t, out, err, "the configured action refresh_policy of the receiver builds has no effect", `add: route contains {"rule": "an-id", "action": "refresh_policy"} if input.receiver == "builds"`)
+	if err == nil {
+		t.Error("an action that has no effect is accepted")
+	}
+	egressOnly := write(t, "egress/a.rego", "package sallyport.egress\n\nallow contains {\"rule\": \"x\"} if input.target.port == 443\n")
+	if out, err := run(t, "check", egressOnly, "--strict", "-c", refresh); err != nil {
+		t.Errorf("without rules about deliveries: %v\n%s", err, out)
+	}
+	out, err = run(t, "check", dir, "-c", configuration("bulids", "jenkns"))
 	wantOutput(t, out, err, `webhook/a.rego:4:20: no receiver is named "builds": did you mean bulids?`, `no endpoint is named "jenkins": did you mean jenkns?`)
 	if err == nil {
 		t.Error("unknown names are accepted")
@@ -256,7 +266,7 @@ identity:
       workspace_uuid: "{922E118C-f34f-4226-a897-0e0afbec553d}"
       issuer: https://api.bitbucket.org/2.0/workspaces/acme/pipelines-config/identity/oidc
       audiences: ["https://egress.acme.example"]
-policy: {directory: .}
+policy: {git: {url: "https://bitbucket.org/acme/egress-policy.git"}}
 audit: {embedded: true}
 webhooks:
   listener: {address: "127.0.0.1:8443"}

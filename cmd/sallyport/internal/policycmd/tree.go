@@ -10,8 +10,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/manager"
 	"github.com/sallyport/sallyport/policy/rego"
+	"github.com/sallyport/sallyport/webhook"
 )
 
 func newPolicyCheck() *cobra.Command {
@@ -38,13 +40,10 @@ line. Tests are not run: see "policy test".`,
 				return cli.Invalid(err)
 			}
 		}
+		var ignored rego.Errors
 		if *configuration != "" {
-			cfg, _, err := cli.LoadConfig(*configuration)
-			if err != nil {
+			if options.Webhooks, ignored, err = checkedWebhooks(*configuration, snapshot); err != nil {
 				return err
-			}
-			if options.Webhooks = manager.WebhookNames(cfg); options.Webhooks == nil {
-				options.Webhooks = &rego.WebhookNames{}
 			}
 		}
 		problems, warnings, err := rego.Check(c.Context(), snapshot, options)
@@ -56,7 +55,7 @@ line. Tests are not run: see "policy test".`,
 				problems = append(problems, w)
 			}
 		}
-		warnings = append(slices.DeleteFunc(warnings, namesUnknown), rego.Undelegated(snapshot)...)
+		warnings = append(slices.DeleteFunc(warnings, namesUnknown), slices.Concat(rego.Undelegated(snapshot), ignored)...)
 		out := c.OutOrStdout()
 		failed := len(problems) > 0 || *strict && len(warnings) > 0
 		if asJSON() {
@@ -72,6 +71,28 @@ line. Tests are not run: see "policy test".`,
 		return err
 	}
 	return c
+}
+
+// checkedWebhooks returns the names that a configuration has for deliveries, and warnings
+// about its actions that have no effect with a policy.
+func checkedWebhooks(configuration string, snapshot *policy.Snapshot) (*rego.WebhookNames, rego.Errors, error) {
+	cfg, _, err := cli.LoadConfig(configuration)
+	if err != nil {
+		return nil, nil, err
+	}
+	if cfg.Webhooks == nil {
+		return &rego.WebhookNames{}, nil, nil
+	}
+	configured := map[string][]webhook.Route{}
+	for _, r := range cfg.Webhooks.Receivers {
+		for _, action := range r.Actions {
+			configured[r.Name] = append(configured[r.Name], webhook.Route{Action: action})
+		}
+		for _, endpoint := range r.ForwardTo {
+			configured[r.Name] = append(configured[r.Name], webhook.Route{Action: webhook.Forward, Endpoint: endpoint})
+		}
+	}
+	return manager.WebhookNames(cfg), rego.IgnoredActions(snapshot, configured), nil
 }
 
 // namesUnknown reports whether a warning is an error of this command: the lists of names
