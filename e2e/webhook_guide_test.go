@@ -3,11 +3,15 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sallyport/sallyport/internal/bitbuckettest"
 	"github.com/sallyport/sallyport/internal/bitbuckettest/hook"
@@ -29,6 +33,8 @@ type webhookGuide struct {
 	repository *bitbuckettest.Repository
 	listener   string // as the page's URL is reached
 	before     string // the commit that decided before the push
+	jenkins    *httptest.Server
+	builds     chan string // what the Jenkins received, with a valid signature
 }
 
 // TestWebhookGuide goes through docs/webhooks.md as its reader does: with the real program, a
@@ -53,7 +59,7 @@ func TestWebhookGuide(t *testing.T) {
 			events++
 		}
 	}
-	if events != 2 || len(g.results) < 9 {
+	if events != 4 || len(g.results) < 14 {
 		t.Errorf("the page was read as %d commands and %d events", len(g.results), events)
 	}
 	last := g.results[len(g.results)-1]
@@ -70,6 +76,16 @@ func newWebhookGuide(t *testing.T) *webhookGuide {
 	w.Workspace.AddAccessToken("webhook-access-token", bitbuckettest.ScopeWebhook)
 	w.addSecret("webhook-access-token")
 	g := &webhookGuide{repository: w.Workspace.AddRepository("egress-policy", "SEC"), listener: freeAddress(t)}
+	g.builds = make(chan string, 10)
+	g.jenkins = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil || r.URL.Path != "/bitbucket-hook/" || r.Header.Get("X-Hub-Signature") != hook.Signature(g.repository.Hooks()[0].Config().Secret, body) {
+			http.Error(rw, "not signed", http.StatusUnauthorized)
+			return
+		}
+		g.builds <- r.Header.Get("X-Event-Key")
+	}))
+	t.Cleanup(g.jenkins.Close)
 	remotes := t.TempDir()
 	clone, err := g.repository.ServeGit(filepath.Join(remotes, "served"))
 	if err != nil {
@@ -118,6 +134,24 @@ func (g *webhookGuide) step(s *guideStep) error {
 		}
 		g.repository.Hooks()[0].Update(func(c *hook.Config) { g.w.addSecret(c.Secret) })
 		return nil
+	case "restart":
+		g.w.stop()
+		g.w.restart()
+		g.before = g.w.policyCommit()
+		g.t.Cleanup(func() { _, _, _ = g.sh.run("kill $!\n") }) // the agent, where the page was not read to its end
+		return nil
+	case "built":
+		select {
+		case event := <-g.builds:
+			if event != "repo:push" {
+				return fmt.Errorf("the Jenkins received %s", event)
+			}
+		case <-time.After(patience):
+			log, _ := os.ReadFile(filepath.Join(filepath.Dir(g.directory), "agent.log"))
+			return fmt.Errorf("the Jenkins received nothing: %s", log)
+		}
+		eventually(g.t, "the pushed commit decides", func() bool { return g.w.policyCommit() != g.before })
+		return nil
 	case "pushed":
 		ctx, cancel := context.WithTimeout(g.t.Context(), patience)
 		defer cancel()
@@ -129,7 +163,8 @@ func (g *webhookGuide) step(s *guideStep) error {
 	default:
 		return fmt.Errorf("nothing is known of %q", s.event)
 	}
-	command := strings.NewReplacer("/etc/sallyport/sallyport.yaml", g.w.config, "https://hooks.acme.example:8443", "https://"+g.listener).Replace(s.command)
+	command := strings.NewReplacer("/etc/sallyport/sallyport.yaml", g.w.config, "https://hooks.acme.example:8443", "https://"+g.listener,
+		"http://127.0.0.1:8080", g.jenkins.URL, "webhook agent --server", "webhook agent --ca-file "+g.w.CAFile+" --server").Replace(s.command)
 	if strings.Contains(command, "webhook test") { // the test's authority is not one of the system's
 		command = strings.TrimSuffix(command, "\n") + " --ca-file " + g.w.CAFile + "\n"
 	}
@@ -137,7 +172,7 @@ func (g *webhookGuide) step(s *guideStep) error {
 	if err != nil {
 		return fmt.Errorf("%s%w\n%s", command, err, output)
 	}
-	if strings.Contains(command, ">> "+g.w.config) { // the reader corrects address and certificate
+	if strings.HasPrefix(command, "cat webhooks.yaml >>") { // the reader corrects address and certificate
 		certificate, key, err := g.w.WriteCertificate(g.w.Directory, "127.0.0.1")
 		if err != nil {
 			return err
