@@ -43,7 +43,7 @@ func metrics(t *testing.T) map[string]bool {
 			}
 		}
 	}
-	for _, folder := range []string{"../internal/admin", "../cmd/sallyport/internal/server"} {
+	for _, folder := range []string{"../internal/admin", "../cmd/sallyport/internal/server", "../cmd/sallyport/internal/webhookdelivery"} {
 		files, err := filepath.Glob(filepath.Join(folder, "*.go"))
 		if err != nil {
 			t.Fatal(err)
