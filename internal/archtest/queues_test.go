@@ -21,7 +21,6 @@ var queues = map[string]string{
 	"policy/manager.New":          "row: deaths of policy workers that wait to be recorded",
 	"proxy.pipes":                 "row: pipes that wait for a next relay",
 	"internal/selftest.OpenEcho":  "row: connections of the self-test",
-	"webhook/agent.NewServer":     "row: claims of agents that wait at once, for each endpoint",
 	"proxy.Dialer.race":           "of one dial, whose addresses are at most those that were pinned",
 	"proxy/dns.Resolver.lookup":   "of one lookup",
 	"webhook/agent.NewServer":     "row: claims of agents that wait at once",
