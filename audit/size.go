@@ -102,14 +102,14 @@ func (e *Event) leaveOutInput() {
 // capRecord cuts an event whose fields are long together. The digest that it notes
 // is that of the record before the cut, without the writer's number.
 func (e *Event) capRecord() {
-	const room = MaxRequestRecord - numbering
-	if 2*e.textBytes()+2048 <= room {
+	const limit = MaxRequestRecord - numbering
+	if 2*e.textBytes()+2048 <= limit {
 		return
 	}
 	unnumbered := *e
 	unnumbered.Writer, unnumbered.WriterSequence = "", 0
 	record := unnumbered.AppendRecord(nil)
-	if len(record) <= room {
+	if len(record) <= limit {
 		return
 	}
 	if len(e.Input) > 0 {

@@ -127,8 +127,8 @@ func lastLines(file string) string {
 	if err != nil {
 		return err.Error()
 	}
-	const most = 4 << 10
-	return string(bytes.TrimSpace(b[max(0, len(b)-most):]))
+	const maxTail = 4 << 10
+	return string(bytes.TrimSpace(b[max(0, len(b)-maxTail):]))
 }
 
 // need returns what the tour needs and this machine lacks.

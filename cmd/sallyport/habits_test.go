@@ -57,8 +57,8 @@ func TestCompletions(t *testing.T) {
 	t.Parallel()
 	for line, want := range map[string]string{
 		"audit query --verdict ":         "allow\ndeny\n",
-		"audit tail --kind ":             strings.Join(auditcmd.KindWords(), "\n") + "\n",
-		"audit query --decision-reason ": strings.Join(auditcmd.ReasonWords, "\n") + "\n",
+		"audit tail --kind ":             strings.Join(auditcmd.KindNames(), "\n") + "\n",
+		"audit query --decision-reason ": strings.Join(auditcmd.ReasonNames, "\n") + "\n",
 		"audit query --format ":          "table\njson\ncsv\n",
 		"policy replay --fail-on ":       "none\nclosed\nopened\nany\n",
 		"version --format ":              "text\njson\n",

@@ -76,12 +76,12 @@ func TestMisspeltWords(t *testing.T) {
 	}{
 		{"audit query -c /nowhere", "verdict", "%s", []string{"allow", "deny"}, nil, "is not known"},
 		{"audit query -c /nowhere", "mode", "%s", []string{"enforce", "report"}, nil, "is not known"},
-		{"audit query -c /nowhere", "kind", "%s", auditcmd.KindWords(), nil, "is not known"},
-		{"audit tail -c /nowhere", "decision-reason", "%s", auditcmd.ReasonWords, nil, "is not known"},
+		{"audit query -c /nowhere", "kind", "%s", auditcmd.KindNames(), nil, "is not known"},
+		{"audit tail -c /nowhere", "decision-reason", "%s", auditcmd.ReasonNames, nil, "is not known"},
 		{"audit query -c /nowhere", "columns", "%s", auditreader.Columns(true), []string{"all"}, "is not known"},
 		{"audit query -c /nowhere", "since", "%s", []string{"now"}, []string{"0"}, "is not a time"},
 		{"audit psql --config /nowhere", "role", "%s", slices.Sorted(maps.Keys(auditdb.Roles)), nil, "is not known"},
-		{"policy eval /nowhere --to a.example", "as", "%s=x", policycmd.AskedKeys, nil, "has no key"},
+		{"policy eval /nowhere --to a.example", "as", "%s=x", policycmd.PrincipalKeys, nil, "has no key"},
 		{"policy eval /nowhere --to a.example", "as", "repository=acme/a,deployment_type=%s", policycmd.DeploymentTypes, nil, "no deployment has this type"},
 	} {
 		t.Run(c.flag, func(t *testing.T) {

@@ -72,10 +72,10 @@ func (b *backlog[K, V]) add(k K, v V, merge func(waiting *V) bool) bool {
 func (b *backlog[K, V]) dequeue() []V {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	taken := b.waiting
+	batch := b.waiting
 	b.waiting, b.latest = nil, map[K]int{}
-	b.writing += len(taken)
-	return taken
+	b.writing += len(batch)
+	return batch
 }
 
 // run writes items until ctx ends, and then the remaining ones.

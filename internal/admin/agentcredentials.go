@@ -54,15 +54,15 @@ type AgentCredential struct {
 
 // CreateAgentCredential creates a credential.
 func (c *ControlClient) CreateAgentCredential(ctx context.Context, r AgentCredentialRequest) (CreatedAgentCredential, error) {
-	return ask[CreatedAgentCredential](ctx, c, http.MethodPost, pathAgentCredentialCreate, r)
+	return postJSON[CreatedAgentCredential](ctx, c, http.MethodPost, pathAgentCredentialCreate, r)
 }
 
 // AgentCredentials lists all credentials, revoked ones included.
 func (c *ControlClient) AgentCredentials(ctx context.Context) ([]AgentCredential, error) {
-	return ask[[]AgentCredential](ctx, c, http.MethodGet, pathAgentCredentials, nil)
+	return postJSON[[]AgentCredential](ctx, c, http.MethodGet, pathAgentCredentials, nil)
 }
 
 // RevokeAgentCredential revokes a credential in every instance.
 func (c *ControlClient) RevokeAgentCredential(ctx context.Context, r AgentCredentialRevocation) (AgentCredential, error) {
-	return ask[AgentCredential](ctx, c, http.MethodPost, pathAgentCredentialRevoke, r)
+	return postJSON[AgentCredential](ctx, c, http.MethodPost, pathAgentCredentialRevoke, r)
 }

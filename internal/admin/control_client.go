@@ -45,45 +45,45 @@ func NewControlClient(directory string) *ControlClient {
 
 // Revoke ends the admission of a step or a repository in every instance.
 func (c *ControlClient) Revoke(ctx context.Context, r RevokeRequest) (Revoked, error) {
-	return ask[Revoked](ctx, c, http.MethodPost, pathRevoke, r)
+	return postJSON[Revoked](ctx, c, http.MethodPost, pathRevoke, r)
 }
 
 // Unrevoke lifts the revocations of a step or a repository.
 func (c *ControlClient) Unrevoke(ctx context.Context, r UnrevokeRequest) (Unrevoked, error) {
-	return ask[Unrevoked](ctx, c, http.MethodPost, pathUnrevoke, r)
+	return postJSON[Unrevoked](ctx, c, http.MethodPost, pathUnrevoke, r)
 }
 
 // Revocations lists what is in force.
 func (c *ControlClient) Revocations(ctx context.Context) ([]Revocation, error) {
-	return ask[[]Revocation](ctx, c, http.MethodGet, pathRevocations, nil)
+	return postJSON[[]Revocation](ctx, c, http.MethodGet, pathRevocations, nil)
 }
 
 // Tunnels lists open tunnels.
 func (c *ControlClient) Tunnels(ctx context.Context) (TunnelList, error) {
-	return ask[TunnelList](ctx, c, http.MethodGet, pathTunnels, nil)
+	return postJSON[TunnelList](ctx, c, http.MethodGet, pathTunnels, nil)
 }
 
 // CloseTunnels closes tunnels by their decision's id.
 func (c *ControlClient) CloseTunnels(ctx context.Context, r CloseRequest) (Closed, error) {
-	return ask[Closed](ctx, c, http.MethodPost, pathClose, r)
+	return postJSON[Closed](ctx, c, http.MethodPost, pathClose, r)
 }
 
 // EmergencyStop refuses everything and closes everything, until [ControlClient.LiftEmergencyStop].
 func (c *ControlClient) EmergencyStop(ctx context.Context, r StopRequest) (Stopped, error) {
-	return ask[Stopped](ctx, c, http.MethodPost, pathEmergencyStop, r)
+	return postJSON[Stopped](ctx, c, http.MethodPost, pathEmergencyStop, r)
 }
 
 // LiftEmergencyStop ends an emergency stop.
 func (c *ControlClient) LiftEmergencyStop(ctx context.Context, r StopRequest) (StopLifted, error) {
-	return ask[StopLifted](ctx, c, http.MethodPost, pathLiftEmergencyStop, r)
+	return postJSON[StopLifted](ctx, c, http.MethodPost, pathLiftEmergencyStop, r)
 }
 
 // ReloadPolicy has the policy checked again.
 func (c *ControlClient) ReloadPolicy(ctx context.Context) (PolicyState, error) {
-	return ask[PolicyState](ctx, c, http.MethodPost, pathReload, struct{}{})
+	return postJSON[PolicyState](ctx, c, http.MethodPost, pathReload, struct{}{})
 }
 
-func ask[Out any](ctx context.Context, c *ControlClient, method, path string, in any) (out Out, err error) {
+func postJSON[Out any](ctx context.Context, c *ControlClient, method, path string, in any) (out Out, err error) {
 	err = c.call(ctx, method, path, in, &out)
 	return out, err
 }

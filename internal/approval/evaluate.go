@@ -152,11 +152,11 @@ func (f *finding) judge(needs func(check string) bool) {
 		if (!r.Approved || r.ChangesRequested) && needs("standing") {
 			continue
 		}
-		nobody, author := r.Account.UUID == "" && needs("named"), f.wrote(r.Account.UUID)
+		unnamed, author := r.Account.UUID == "" && needs("named"), f.wrote(r.Account.UUID)
 		if !needs("UUID") {
 			author = r.Account.Name == f.pull.Author.Name
 		}
-		one := approval{r, nobody || author}
+		one := approval{r, unnamed || author}
 		f.approvals = append(f.approvals, one)
 		independent = independent || !one.author
 	}

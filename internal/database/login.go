@@ -143,8 +143,8 @@ func clockOffset(ctx context.Context, conn *pgx.Conn) (time.Duration, error) {
 		if err := conn.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&at); err != nil {
 			return 0, err
 		}
-		if took := time.Since(began); took < best {
-			best, offset = took, at.Sub(began.Add(took/2))
+		if duration := time.Since(began); duration < best {
+			best, offset = duration, at.Sub(began.Add(duration/2))
 		}
 	}
 	return offset, nil

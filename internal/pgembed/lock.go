@@ -59,7 +59,7 @@ func takeServer(ctx context.Context, directory string) (*os.File, error) {
 	}
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
-	for asked := false; ; asked = true {
+	for requested := false; ; requested = true {
 		err := flock(file, syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil {
 			return file, nil
@@ -70,7 +70,7 @@ func takeServer(ctx context.Context, directory string) (*os.File, error) {
 		}
 		cluster := filepath.Join(directory, "data")
 		pid, _ := readPostmaster(cluster)
-		if works, known := worksIn(pid, cluster); !asked && pid > 1 && (works || !known) {
+		if works, known := worksIn(pid, cluster); !requested && pid > 1 && (works || !known) {
 			_ = syscall.Kill(pid, syscall.SIGINT) // gone already is as good
 		}
 		select {

@@ -45,7 +45,7 @@ func TestProbeReachesOnlyItsOwnListener(t *testing.T) {
 			if c.balancer {
 				listener.ProxyProtocolFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 			}
-			heard := make(chan string, 1)
+			received := make(chan string, 1)
 			go func() {
 				conn, err := l.Accept()
 				if err != nil {
@@ -53,21 +53,21 @@ func TestProbeReachesOnlyItsOwnListener(t *testing.T) {
 				}
 				defer conn.Close()
 				_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
-				said := ""
+				sent := ""
 				if c.balancer { // a byte at a time, for what follows is TLS
 					b := make([]byte, 1)
-					for !strings.HasSuffix(said, "\r\n") {
+					for !strings.HasSuffix(sent, "\r\n") {
 						if _, err := conn.Read(b); err != nil {
 							return
 						}
-						said += string(b)
+						sent += string(b)
 					}
 				}
 				if c.served != nil {
 					conn = tls.Server(conn, c.served)
 				}
 				line, _ := bufio.NewReader(conn).ReadString('\n')
-				heard <- said + line
+				received <- sent + line
 			}()
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
@@ -90,7 +90,7 @@ func TestProbeReachesOnlyItsOwnListener(t *testing.T) {
 				local := conn.LocalAddr().(*net.TCPAddr)
 				want = fmt.Sprintf("PROXY TCP4 127.0.0.1 127.0.0.1 %d %d\r\n", local.Port, l.Addr().(*net.TCPAddr).Port) + want
 			}
-			if got := <-heard; got != want {
+			if got := <-received; got != want {
 				t.Errorf("heard %q, want %q", got, want)
 			}
 		})

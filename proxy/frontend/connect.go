@@ -34,7 +34,7 @@ func (c *conn) connect(h *head) (tunnel *handover) {
 		HeaderBytes: int64(len(c.buf.b)),
 		// A client that has ended its side after a request may still read the response.
 		// After a CONNECT it cannot use the tunnel.
-		Gone: func() bool { return isGone(c.raw) },
+		Gone: func() bool { return isClosed(c.raw) },
 	}
 	attempt.Credential, attempt.CredentialError = h.readCredential()
 	a, refusal := s.config.Gate.Admit(s.context, attempt)
@@ -50,7 +50,7 @@ func (c *conn) connect(h *head) (tunnel *handover) {
 			a.Close(outcome)
 		}
 	}()
-	if c.buf.start == c.buf.end && isGone(c.stream) {
+	if c.buf.start == c.buf.end && isClosed(c.stream) {
 		outcome.Cause = proxy.CauseClientClosed
 		return nil
 	}

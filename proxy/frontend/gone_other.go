@@ -4,5 +4,5 @@ package frontend
 
 import "github.com/sallyport/sallyport/proxy"
 
-// isGone is not known here; the tunnel ends as soon as it begins.
+// isClosed is not known here; the tunnel ends as soon as it begins.
 func isGone(proxy.Stream) bool { return false }

@@ -9,10 +9,10 @@ import (
 	"github.com/sallyport/sallyport/proxy"
 )
 
-// isGone reports whether the client has closed its connection, so that no tunnel is
+// isClosed reports whether the client has closed its connection, so that no tunnel is
 // opened for it. It does not wait and consumes no byte. Over TLS the result is always
 // false.
-func isGone(stream proxy.Stream) bool {
+func isClosed(stream proxy.Stream) bool {
 	tcp, ok := stream.(*net.TCPConn)
 	if !ok {
 		return false
@@ -21,11 +21,11 @@ func isGone(stream proxy.Stream) bool {
 	if err != nil {
 		return true
 	}
-	gone := false
+	closed := false
 	err = raw.Control(func(fd uintptr) {
 		var b [1]byte
 		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		gone = err == nil && n == 0 || err == syscall.ECONNRESET
+		closed = err == nil && n == 0 || err == syscall.ECONNRESET
 	})
-	return gone || err != nil
+	return closed || err != nil
 }

@@ -179,8 +179,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		s.mu.Unlock()
 		_ = s.waitDrained(context.Background())
 	}
-	gone := make(chan struct{})
-	go func() { s.routines.Wait(); close(gone) }()
+	closed := make(chan struct{})
+	go func() { s.routines.Wait(); close(closed) }()
 	for {
 		if s.config.Tracker.Drain(ctx) > 0 && err == nil {
 			err = context.Cause(ctx)
@@ -188,7 +188,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		// A connection that has just become a tunnel may not be in the tracker yet: it is
 		// drained in the next round.
 		select {
-		case <-gone:
+		case <-closed:
 			return err
 		case <-time.After(drainRound):
 		}

@@ -73,7 +73,7 @@ func (r *Retention) Close() {
 type ExpiringMonth struct {
 	Month    time.Time // its first day
 	Events   int64     // that it has; 0 where it was refused before they were counted
-	Taken    int64     // of these, that would be removed
+	Removed  int64     // of these, that would be removed
 	SealedBy time.Time // when the last of these was sealed, by the signed checkpoints
 	Refusal  string    // why nothing is removed; empty: the month may be
 }
@@ -105,7 +105,7 @@ func (r *Retention) Months(ctx context.Context, keepDays int) ([]ExpiringMonth, 
 			Scan(&events, &removed, &sealed, &refusal); err != nil {
 			return nil, r.explain("examine "+month.Format("2006-01"), err)
 		}
-		m.Events, m.Taken, m.SealedBy, m.Refusal = value(events), value(removed), value(sealed), value(refusal)
+		m.Events, m.Removed, m.SealedBy, m.Refusal = value(events), value(removed), value(sealed), value(refusal)
 		all = append(all, m)
 	}
 	return all, nil

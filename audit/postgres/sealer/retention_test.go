@@ -100,7 +100,7 @@ func TestExpire(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(months) != 2 || !months[0].Month.Equal(a.old[0]) || months[0].Refusal != "" || months[0].Events != a.events+1 || months[0].Taken != a.events ||
+	if len(months) != 2 || !months[0].Month.Equal(a.old[0]) || months[0].Refusal != "" || months[0].Events != a.events+1 || months[0].Removed != a.events ||
 		!months[0].SealedBy.Equal(a.old[1]) {
 		t.Fatalf("%+v", months)
 	}

@@ -63,8 +63,8 @@ Where nothing matches the status is 0, and a line on standard error reports that
 		if err != nil {
 			return cli.Invalid(fmt.Errorf("%w\nsee: %s --help", err, c.CommandPath()))
 		}
-		asked := query{from: from, filter: q, format: format.Value, out: *path}
-		return cli.UntilBrokenPipe(func() error { return asked.run(c) })
+		request := query{from: from, filter: q, format: format.Value, out: *path}
+		return cli.UntilBrokenPipe(func() error { return request.run(c) })
 	}
 	return c
 }

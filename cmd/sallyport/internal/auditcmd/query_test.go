@@ -140,11 +140,11 @@ func TestQueryWords(t *testing.T) {
 			return true
 		})
 	}
-	if len(names) != len(ReasonWords) || len(names) < 40 {
-		t.Errorf("the vocabularies have %d reasons, and the list %d", len(names), len(ReasonWords))
+	if len(names) != len(ReasonNames) || len(names) < 40 {
+		t.Errorf("the vocabularies have %d reasons, and the list %d", len(names), len(ReasonNames))
 	}
 	for _, reason := range []string{string(policy.NoRuleMatched), string(identity.CredentialExpired)} {
-		if !slices.Contains(ReasonWords, reason) {
+		if !slices.Contains(ReasonNames, reason) {
 			t.Errorf("%s is not a reason", reason)
 		}
 	}
@@ -152,7 +152,7 @@ func TestQueryWords(t *testing.T) {
 		"alow": "", "no-rule-matched": "no_rule_matched", "no_rule_match": "no_rule_matched", "expired": "credential_expired",
 		"policy_deny": "policy_denied", "zzz": "", "audit_unavailble": "audit_unavailable",
 	} {
-		if got := cli.Nearest(given, ReasonWords); got != want {
+		if got := cli.Nearest(given, ReasonNames); got != want {
 			t.Errorf("%s is near %q, want %q", given, got, want)
 		}
 	}

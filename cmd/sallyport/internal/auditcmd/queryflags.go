@@ -56,10 +56,10 @@ func addFilterFlags(c *cobra.Command, from auditdb.Flags, since string) *filterF
 		selfTests:    c.Flags().Bool("self-tests", false, "include the probes of the self-test, which are left out otherwise"),
 		flagged:      func(name string) bool { return c.Flags().Changed(name) },
 	}
-	cli.Complete(c, "kind", KindWords()...)
+	cli.Complete(c, "kind", KindNames()...)
 	cli.Complete(c, "verdict", "allow", "deny")
 	cli.Complete(c, "mode", "enforce", "report")
-	cli.Complete(c, "decision-reason", ReasonWords...)
+	cli.Complete(c, "decision-reason", ReasonNames...)
 	from.CompleteNames(c, "repository", identitypg.NameRepository)
 	from.CompleteNames(c, "workspace", identitypg.NameWorkspace)
 	from.CompleteNames(c, "deployment", identitypg.NameDeployment)
@@ -92,7 +92,7 @@ func (f *filterFlags) filter(now time.Time) (*auditreader.Filter, error) {
 		flag  string
 		given []string
 		known []string
-	}{{"--kind", q.Kinds, KindWords()}, {"--verdict", q.Verdicts, []string{"allow", "deny"}}, {"--mode", q.Modes, []string{"enforce", "report"}}, {"--decision-reason", q.Reasons, ReasonWords}} {
+	}{{"--kind", q.Kinds, KindNames()}, {"--verdict", q.Verdicts, []string{"allow", "deny"}}, {"--mode", q.Modes, []string{"enforce", "report"}}, {"--decision-reason", q.Reasons, ReasonNames}} {
 		for _, word := range words.given {
 			problem(cli.OneOf(words.flag, word, words.known))
 		}

@@ -71,17 +71,17 @@ func expireAll(c *cobra.Command, r *auditsealer.Retention, days int, dry bool) e
 		case m.Refusal != "":
 			due++
 			fmt.Fprintf(out, "%s  stays: %s\n", name, m.Refusal)
-		case m.Taken == 0: // taken before
+		case m.Removed == 0: // taken before
 		case dry:
 			due++
-			fmt.Fprintf(out, "%s  would be removed: %d of %d events, sealed by %s\n", name, m.Taken, m.Events, cli.FormatTimeOrNever(m.SealedBy))
+			fmt.Fprintf(out, "%s  would be removed: %d of %d events, sealed by %s\n", name, m.Removed, m.Events, cli.FormatTimeOrNever(m.SealedBy))
 		default:
 			due++
 			number, err := r.Expire(c.Context(), m.Month, days)
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(out, "%s  removed: %d of %d events, by event %d of writer %s\n", name, m.Taken, m.Events, number, audit.DatabaseWriter)
+			fmt.Fprintf(out, "%s  removed: %d of %d events, by event %d of writer %s\n", name, m.Removed, m.Events, number, audit.DatabaseWriter)
 		}
 	}
 	thinned, err := r.ThinCheckpoints(c.Context(), dry)

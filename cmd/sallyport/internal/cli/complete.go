@@ -7,8 +7,8 @@ import (
 )
 
 // Complete makes words the completions of a flag.
-func Complete(c *cobra.Command, flag string, words ...string) {
-	CompleteBy(c, flag, func(context.Context, string) ([]string, error) { return words, nil })
+func Complete(c *cobra.Command, flag string, values ...string) {
+	CompleteBy(c, flag, func(context.Context, string) ([]string, error) { return values, nil })
 }
 
 // CompleteBy completes a flag by a function of what was typed. An error offers none.
@@ -18,11 +18,11 @@ func CompleteBy(c *cobra.Command, flag string, find func(ctx context.Context, ty
 		if ctx == nil {
 			ctx = context.Background()
 		}
-		words, err := find(ctx, typed)
+		values, err := find(ctx, typed)
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveError
 		}
-		return words, cobra.ShellCompDirectiveNoFileComp
+		return values, cobra.ShellCompDirectiveNoFileComp
 	})
 	if err != nil {
 		panic("cli: complete --" + flag + ": " + err.Error()) // no such flag, or completed twice

@@ -58,7 +58,7 @@ func Count(n int64, noun string) string {
 }
 
 // JoinList is a list for people.
-func JoinList(words []string) string { return strings.Join(words, ", ") }
+func JoinList(values []string) string { return strings.Join(values, ", ") }
 
 // FormatTimeOrNever is a moment that may never have been.
 func FormatTimeOrNever(t time.Time) string {

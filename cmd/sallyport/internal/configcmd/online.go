@@ -48,8 +48,8 @@ func (r *checkReport) print(result, name, detail string) {
 	if r.out == nil {
 		return
 	}
-	word := map[string]string{"ok": "ok    ", "failed": "FAILED", "warning": "warning"}[result]
-	fmt.Fprintf(r.out, "%s %s: %s\n", word, name, strings.ReplaceAll(detail, "\n", "\n  "))
+	label := map[string]string{"ok": "ok    ", "failed": "FAILED", "warning": "warning"}[result]
+	fmt.Fprintf(r.out, "%s %s: %s\n", label, name, strings.ReplaceAll(detail, "\n", "\n  "))
 }
 
 // add prints what a check found: nil is in order.

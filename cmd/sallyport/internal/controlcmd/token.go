@@ -61,11 +61,11 @@ were admitted before are never accepted after their end, even when the revocatio
 		if err != nil {
 			return err
 		}
-		whom := r.UUID
+		subject := r.UUID
 		if r.Name != "" {
-			whom = r.Name + " (" + r.UUID + ")"
+			subject = r.Name + " (" + r.UUID + ")"
 		}
-		if _, err = fmt.Fprintf(c.OutOrStdout(), "%s %s is revoked until %s; closed %d here\n", r.Scope, whom, cli.FormatTime(r.Until), r.Closed); err != nil {
+		if _, err = fmt.Fprintf(c.OutOrStdout(), "%s %s is revoked until %s; closed %d here\n", r.Scope, subject, cli.FormatTime(r.Until), r.Closed); err != nil {
 			return err
 		}
 		if r.Unconfirmed != "" {

@@ -74,7 +74,7 @@ func (a askedDelivery) read(ctx context.Context, at time.Time) (*webhook.Deliver
 
 // deliveryEvaluation is an evaluation of a policy for one delivery, as flags describe it.
 type deliveryEvaluation struct {
-	asked                  askedDelivery
+	flags                  askedDelivery
 	at                     time.Time
 	names, explain, asJSON bool
 	expect                 string
@@ -82,7 +82,7 @@ type deliveryEvaluation struct {
 
 // run evaluates the policy in a directory, and prints the decision.
 func (e deliveryEvaluation) run(c *cobra.Command, directory string) error {
-	d, err := e.asked.read(c.Context(), e.at)
+	d, err := e.flags.read(c.Context(), e.at)
 	if err != nil {
 		return cli.Invalid(err)
 	}

@@ -77,17 +77,17 @@ func TestEvaluateDelivery(t *testing.T) {
 	t.Parallel()
 	dir := write(t, "webhook/a.rego", deliveryRules)
 	body := filepath.Join(write(t, "push.json", pushBody), "push.json")
-	asked := func(more ...string) []string {
+	flags := func(more ...string) []string {
 		return append([]string{"eval", dir, "--delivery", body, "--receiver", "builds", "--event", "repo:push"}, more...)
 	}
-	out, err := run(t, asked("--explain", "--expect", "allow")...)
+	out, err := run(t, flags("--explain", "--expect", "allow")...)
 	wantOutput(t, out, err, "verdict      allow", "rule         pushes", "routes       forward to jenkins", "allow pushes  webhook/a.rego:3", "deny no-tags  webhook/a.rego:5", "ref.type == \"tag\"")
 	if err != nil || strings.Contains(out, "protocol") {
 		t.Errorf("%v\n%s", err, out)
 	}
-	out, err = run(t, asked("--format", "json")...)
+	out, err = run(t, flags("--format", "json")...)
 	wantOutput(t, out, err, `"verdict": "allow"`, `"action": "forward"`, `"endpoint": "jenkins"`)
-	if _, err = run(t, asked("--expect", "deny")...); err == nil || !strings.Contains(err.Error(), "the verdict is allow") {
+	if _, err = run(t, flags("--expect", "deny")...); err == nil || !strings.Contains(err.Error(), "the verdict is allow") {
 		t.Errorf("an expectation that does not hold: %v", err)
 	}
 	for name, c := range map[string]struct {
@@ -108,7 +108,7 @@ func TestEvaluateDelivery(t *testing.T) {
 		}
 	}
 	without := write(t, "egress/a.rego", "package sallyport.egress\n\nallow contains {\"rule\": \"x\"} if input.target.port == 443\n")
-	if _, err := run(t, append([]string{"eval", without}, asked()[2:]...)...); err == nil || !strings.Contains(err.Error(), "no package sallyport.webhook") {
+	if _, err := run(t, append([]string{"eval", without}, flags()[2:]...)...); err == nil || !strings.Contains(err.Error(), "no package sallyport.webhook") {
 		t.Errorf("without the package: %v", err)
 	}
 }

@@ -51,7 +51,7 @@ pass), or any.`,
 	from := addHistoryFlags(c, "30d")
 	cases := c.Flags().String("cases", "", "read the requests from this `FILE`, YAML or JSON")
 	at := c.Flags().String("at", "now", "the `TIME` of the requests of --cases")
-	fail := cli.AddChoiceFlag(c, "fail-on", "when to fail", failOnWords...)
+	fail := cli.AddChoiceFlag(c, "fail-on", "when to fail", failOnValues...)
 	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)
 	asJSON := cli.AddFormatFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -109,7 +109,7 @@ func (f *differ) log(c *cobra.Command, from historyFlags) (*replaySummary, error
 			return err
 		}
 		if d.Input == nil {
-			p.NotAsked++
+			p.NotEvaluated++
 			return nil
 		}
 		f.compare(ctx, p, &d)
@@ -149,18 +149,18 @@ const maxCases = 1_000_000
 
 // cases takes the questions from a file.
 func (f *differ) cases(ctx context.Context, set *rego.Set, path string, at time.Time) (*replaySummary, error) {
-	asked, err := readCases(ctx, path)
+	flags, err := readCases(ctx, path)
 	if err != nil {
 		return nil, err
 	}
 	part := replayPart{groups: map[replayKey]*replayGroup{}}
-	for _, as := range asked.Principals {
+	for _, as := range flags.Principals {
 		principal, err := parsePrincipal(as)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
-		for _, to := range asked.Targets {
-			request, err := askedFor{to: to}.request(principal, at)
+		for _, to := range flags.Targets {
+			request, err := requestFlags{to: to}.request(principal, at)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", path, err)
 			}

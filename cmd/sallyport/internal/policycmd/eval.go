@@ -31,7 +31,7 @@ sallyport.webhook, for a file with the body that Bitbucket sends.
 
   sallyport policy eval . --delivery push.json --event repo:push --receiver builds --explain
 
---as takes ` + strings.Join(AskedKeys, ", ") + `.
+--as takes ` + strings.Join(PrincipalKeys, ", ") + `.
 A deployment called test, staging or production is of that type unless
 deployment_type has another value. What is not given is not in the input; UUIDs that
 are not given are zero. With --method, --path or --header it is an HTTP request
@@ -41,11 +41,11 @@ Without --expect the verdict does not change the exit status.`,
 		Args: oneDirectory,
 	}
 	as := c.Flags().String("as", "", "who asks: `KEY=VALUE,…`")
-	var asked askedFor
-	c.Flags().StringVar(&asked.to, "to", "", "where to: `HOST[:PORT]`; without a port 443, or 80 for an HTTP request")
-	c.Flags().StringVar(&asked.method, "method", "", "the `METHOD` of an HTTP request")
-	c.Flags().StringVar(&asked.path, "path", "", "the `PATH` of an HTTP request")
-	c.Flags().StringArrayVar(&asked.headers, "header", nil, "a header of an HTTP request: `NAME=VALUE`")
+	var flags requestFlags
+	c.Flags().StringVar(&flags.to, "to", "", "where to: `HOST[:PORT]`; without a port 443, or 80 for an HTTP request")
+	c.Flags().StringVar(&flags.method, "method", "", "the `METHOD` of an HTTP request")
+	c.Flags().StringVar(&flags.path, "path", "", "the `PATH` of an HTTP request")
+	c.Flags().StringArrayVar(&flags.headers, "header", nil, "a header of an HTTP request: `NAME=VALUE`")
 	delivery := addDeliveryFlags(c)
 	at := c.Flags().String("at", "now", "the `TIME` of the decision: now, 2026-11-21T08:40:00Z, 2026-11-21, or 30d for so long ago")
 	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)
@@ -58,7 +58,7 @@ Without --expect the verdict does not change the exit status.`,
 			return cli.Invalid(fmt.Errorf("--at: %w", err))
 		}
 		if delivery := delivery(); delivery.file != "" {
-			if *as != "" || asked.to != "" {
+			if *as != "" || flags.to != "" {
 				return cli.Invalid(errors.New("--delivery evaluates a delivery and --as and --to a request: give one of them"))
 			}
 			evaluate := deliveryEvaluation{delivery, now, !*withoutNames, *explain, asJSON(), expect.Value}
@@ -68,7 +68,7 @@ Without --expect the verdict does not change the exit status.`,
 		if err != nil {
 			return cli.Invalid(err)
 		}
-		request, err := asked.request(principal, now)
+		request, err := flags.request(principal, now)
 		if err != nil {
 			return cli.Invalid(err)
 		}

@@ -119,16 +119,16 @@ type reproduced struct {
 }
 
 func reproduction(d *audit.Decided, now policy.Decision, failure error) reproduced {
-	then, known := policySaid(d)
-	said := outcome(now.Verdict, now.WouldDeny)
-	r := reproduced{Then: then, Now: said, Other: now.Revision.Digest != d.Revision}
+	then, known := recordedOutcome(d)
+	outcome := outcome(now.Verdict, now.WouldDeny)
+	r := reproduced{Then: then, Now: outcome, Other: now.Revision.Digest != d.Revision}
 	afterwards := d.Reason != string(now.Reason) && d.Verdict != "allow" && then == "allow"
 	switch {
 	case d.Reason == "policy_error" || failure != nil:
 		r.compareFailures(d, failure)
-	case afterwards && said != "deny":
+	case afterwards && outcome != "deny":
 		r.Reproduced, r.Detail = true, "policy allowed it, and it was refused afterwards: "+d.Reason
-	case then != said && known:
+	case then != outcome && known:
 		r.Detail = "the verdict is another one"
 	case d.Reason != string(now.Reason):
 		r.Detail = fmt.Sprintf("the reason was %s and is %s", d.Reason, now.Reason)

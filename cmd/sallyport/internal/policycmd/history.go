@@ -290,10 +290,10 @@ func hasNames(input []byte) bool {
 	return err != nil || p.Repository.FullName != "" || p.Workspace.Slug != ""
 }
 
-// policySaid returns the policy's decision at the time, as far as the record has it. If
+// recordedOutcome returns the policy's decision at the time, as far as the record has it. If
 // the request was refused after the policy had allowed it, the record does not have
 // whether the allow was in report mode only: known is false then.
-func policySaid(d *audit.Decided) (said string, known bool) {
+func recordedOutcome(d *audit.Decided) (outcome string, known bool) {
 	switch policy.Reason(d.Reason) {
 	case policy.PolicyAllowed, policy.PolicyDenied, policy.NoRuleMatched:
 		if d.Verdict != "allow" {

@@ -96,17 +96,17 @@ func writeTemplate(out io.Writer, directory, workspace string) error {
 	if err != nil {
 		return err
 	}
-	var told strings.Builder
+	var messages strings.Builder
 	for _, f := range files {
 		if _, err := os.Lstat(filepath.Join(directory, filepath.FromSlash(f.Path))); err == nil {
 			return cli.Invalid(fmt.Errorf("%s is there already, and nothing is written: move it away, or name another directory", filepath.Join(directory, f.Path)))
 		}
-		fmt.Fprintf(&told, "%s\n", f.Path)
+		fmt.Fprintf(&messages, "%s\n", f.Path)
 	}
 	if err := writeNew(directory, files); err != nil {
 		return fmt.Errorf("write the policy repository: %w", err)
 	}
-	fmt.Fprintf(&told, "%s: %d files, in report mode for everything but the guardrails\n", directory, len(files))
-	_, err = io.WriteString(out, told.String())
+	fmt.Fprintf(&messages, "%s: %d files, in report mode for everything but the guardrails\n", directory, len(files))
+	_, err = io.WriteString(out, messages.String())
 	return err
 }

@@ -9,7 +9,7 @@ import (
 
 // principalOf reads the principal of a recorded input.
 func principalOf(input []byte) (*identity.Principal, error) {
-	var asked struct {
+	var flags struct {
 		Principal struct {
 			Kind       string
 			Workspace  struct{ UUID, Slug string }
@@ -22,10 +22,10 @@ func principalOf(input []byte) (*identity.Principal, error) {
 			Branch         string
 		}
 	}
-	if err := json.Unmarshal(input, &asked); err != nil {
+	if err := json.Unmarshal(input, &flags); err != nil {
 		return nil, fmt.Errorf("its input cannot be read: %w", err)
 	}
-	a := &asked.Principal
+	a := &flags.Principal
 	p := &identity.Principal{
 		Kind: a.Kind, Branch: a.Branch, Workspace: identity.Workspace(a.Workspace),
 		Repository: identity.Repository{UUID: a.Repository.UUID, FullName: a.Repository.FullName, Project: a.Repository.Project},

@@ -27,8 +27,8 @@ var failOn = map[string]func(*replaySummary) bool{
 	"any":    func(s *replaySummary) bool { return s.Differ > 0 },
 }
 
-// failOnWords are the values, the default first.
-var failOnWords = []string{"none", "closed", "opened", "any"}
+// failOnValues are the values, the default first.
+var failOnValues = []string{"none", "closed", "opened", "any"}
 
 func newPolicyReplay() *cobra.Command {
 	c := &cobra.Command{
@@ -66,7 +66,7 @@ be refused), opened (what was refused would pass), or any.`,
 		}
 		return nil
 	}
-	fail := cli.AddChoiceFlag(c, "fail-on", "when to fail", failOnWords...)
+	fail := cli.AddChoiceFlag(c, "fail-on", "when to fail", failOnValues...)
 	repository := c.Flags().String("repository", "", "only this repository: `WORKSPACE/NAME` or a UUID")
 	from.CompleteNames(c, "repository", identitypg.NameRepository)
 	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)
@@ -122,15 +122,15 @@ func replayBy(c *cobra.Command, from historyFlags, directories []string, without
 
 // replaySummary is what a replay found.
 type replaySummary struct {
-	Revision  string `json:"revision,omitempty"`
-	AsDecided bool   `json:"as_decided,omitempty"` // by the revisions that decided
-	Revisions int    `json:"revisions,omitempty"`  // so many
-	Decisions int64  `json:"decisions"`            // checked
-	NotAsked  int64  `json:"not_asked"`            // refused before policy was asked
-	Evaluated int64  `json:"evaluated"`            // the others were the same question as an earlier one
-	Differ    int64  `json:"differ"`
-	Closed    int64  `json:"closed"`
-	Opened    int64  `json:"opened"`
+	Revision     string `json:"revision,omitempty"`
+	AsDecided    bool   `json:"as_decided,omitempty"` // by the revisions that decided
+	Revisions    int    `json:"revisions,omitempty"`  // so many
+	Decisions    int64  `json:"decisions"`            // checked
+	NotEvaluated int64  `json:"not_evaluated"`        // refused before policy was evaluated
+	Evaluated    int64  `json:"evaluated"`            // the others were the same question as an earlier one
+	Differ       int64  `json:"differ"`
+	Closed       int64  `json:"closed"`
+	Opened       int64  `json:"opened"`
 	// Routed are deliveries that pass in both cases, by other routes or by the configuration
 	// in one of them.
 	Routed int64          `json:"routed,omitempty"`
@@ -261,10 +261,10 @@ func (p *replayPart) replay(ctx context.Context, h *history, replayer *rego.Repl
 		return err
 	}
 	if d.Input == nil {
-		p.NotAsked++
+		p.NotEvaluated++
 		return nil
 	}
-	then, known := policySaid(&d)
+	then, known := recordedOutcome(&d)
 	p.compare(ctx, replayer, &d, then, known)
 	return nil
 }
@@ -346,7 +346,7 @@ func mergeReplay(all *replaySummary, parts []replayPart) {
 	for i := range parts {
 		p := &parts[i]
 		all.Decisions += p.Decisions
-		all.NotAsked += p.NotAsked
+		all.NotEvaluated += p.NotEvaluated
 		all.Differ += p.Differ
 		all.Closed += p.Closed
 		all.Opened += p.Opened

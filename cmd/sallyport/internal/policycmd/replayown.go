@@ -105,11 +105,11 @@ func (p *replayPart) reproduce(ctx context.Context, h *history, own *ownPolicies
 		return err
 	}
 	if d.Input == nil {
-		p.NotAsked++
+		p.NotEvaluated++
 		return nil
 	}
 	p.Decisions++
-	then, _ := policySaid(&d)
+	then, _ := recordedOutcome(&d)
 	if d.Revision == "" {
 		p.Differ++
 		p.note(&d, then, "no revision", "", errors.New("the decision does not name the policy that made it"))

@@ -53,7 +53,7 @@ The mode is that of the latest decision; a denial that holds in report mode too
 	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)
 	asJSON := cli.AddFormatFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		cover := &coverage{rows: map[string]*coverageRow{}, latest: map[string]*coverageRow{}}
+		cover := &rollout{rows: map[string]*rolloutRow{}, latest: map[string]*rolloutRow{}}
 		if len(args) == 1 {
 			set, err := loadTree(c.Context(), args[0], !*withoutNames)
 			if err != nil {
@@ -72,29 +72,29 @@ The mode is that of the latest decision; a denial that holds in report mode too
 			return err
 		}
 		if !*withoutNames && !*withoutBitbucket && *from.export == "" && *from.URLFile == "" {
-			if err := cover.ask(c.Context(), *from.Config); err != nil {
+			if err := cover.readAPI(c.Context(), *from.Config); err != nil {
 				return err
 			}
 		}
-		return cover.tell(c.OutOrStdout(), asJSON())
+		return cover.print(c.OutOrStdout(), asJSON())
 	}
 	return c
 }
 
-// coverage is what is known of each repository.
-type coverage struct {
-	rows   map[string]*coverageRow
-	latest map[string]*coverageRow // of each repository's UUID, by the name that it had last
+// rollout has the state of each repository.
+type rollout struct {
+	rows   map[string]*rolloutRow
+	latest map[string]*rolloutRow // of each repository's UUID, by the name that it had last
 }
 
-type coverageRow struct {
+type rolloutRow struct {
 	Repository string     `json:"repository"`
 	LastSeen   *time.Time `json:"last_seen"`      // null: never in this time
 	Mode       string     `json:"mode,omitempty"` // of its latest decision by policy
 	Allowed    int64      `json:"allowed"`
 	WouldDeny  int64      `json:"would_deny"`
 	Denied     int64      `json:"denied"`
-	Refused    int64      `json:"refused"` // before policy was asked
+	Refused    int64      `json:"refused"` // before policy was evaluated
 	OwnRules   bool       `json:"own_rules,omitempty"`
 	// RenamedTo is the name that Bitbucket knows it by now.
 	RenamedTo string `json:"renamed_to,omitempty"`
@@ -103,17 +103,17 @@ type coverageRow struct {
 	always  bool // Mode is that of a denial that may hold in report mode too
 }
 
-func (v *coverage) row(name string) *coverageRow {
+func (v *rollout) row(name string) *rolloutRow {
 	r := v.rows[name]
 	if r == nil {
-		r = &coverageRow{Repository: name}
+		r = &rolloutRow{Repository: name}
 		v.rows[name] = r
 	}
 	return r
 }
 
 // list adds the repositories that a file names.
-func (v *coverage) list(ctx context.Context, path string) error {
+func (v *rollout) list(ctx context.Context, path string) error {
 	names, err := repositoryNames(ctx, path)
 	for _, name := range names {
 		v.row(name)
@@ -121,8 +121,8 @@ func (v *coverage) list(ctx context.Context, path string) error {
 	return err
 }
 
-// ask adds the repositories that Bitbucket lists, for each workspace with an API.
-func (v *coverage) ask(ctx context.Context, configuration string) error {
+// readAPI adds the repositories that Bitbucket lists, for each workspace with an API.
+func (v *rollout) readAPI(ctx context.Context, configuration string) error {
 	cfg, _, err := cli.LoadConfig(configuration)
 	if err != nil {
 		return err
@@ -144,7 +144,7 @@ func (v *coverage) ask(ctx context.Context, configuration string) error {
 
 // listed adds one that Bitbucket lists. What the log knows under another name was
 // renamed, and is not another repository that was never seen.
-func (v *coverage) listed(r identity.KnownName) {
+func (v *rollout) listed(r identity.KnownName) {
 	if known := v.latest[r.RepositoryUUID]; known != nil && known.Repository != r.FullName && v.rows[r.FullName] == nil {
 		known.RenamedTo = r.FullName
 		return
@@ -152,7 +152,7 @@ func (v *coverage) listed(r identity.KnownName) {
 	v.row(r.FullName)
 }
 
-func (v *coverage) read(ctx context.Context, c *cobra.Command, from historyFlags, withoutNames bool) error {
+func (v *rollout) read(ctx context.Context, c *cobra.Command, from historyFlags, withoutNames bool) error {
 	h, err := from.open(c)
 	if err != nil {
 		return err
@@ -187,7 +187,7 @@ func (v *coverage) read(ctx context.Context, c *cobra.Command, from historyFlags
 	return nil
 }
 
-func (r *coverageRow) add(d *audit.Decided) {
+func (r *rolloutRow) add(d *audit.Decided) {
 	if r.LastSeen == nil || d.Time.After(*r.LastSeen) {
 		at := d.Time
 		r.LastSeen = &at
@@ -209,15 +209,15 @@ func (r *coverageRow) add(d *audit.Decided) {
 
 // addMode keeps the mode of the latest decision. A deny with enforce_in_report_mode is
 // recorded as enforced in report mode too, and counts only if there is no other decision.
-func (r *coverageRow) addMode(d *audit.Decided) {
+func (r *rolloutRow) addMode(d *audit.Decided) {
 	always := d.Mode == "enforce" && d.Verdict != "allow" && policy.Reason(d.Reason) == policy.PolicyDenied
 	if r.Mode == "" || r.always && !always || r.always == always && !d.Time.Before(r.decided) {
 		r.decided, r.Mode, r.always = d.Time, d.Mode, always
 	}
 }
 
-func (v *coverage) tell(w io.Writer, asJSON bool) error {
-	list := []*coverageRow{}
+func (v *rollout) print(w io.Writer, asJSON bool) error {
+	list := []*rolloutRow{}
 	never, enforced, open := 0, 0, 0
 	for _, r := range v.rows {
 		list = append(list, r)
@@ -231,14 +231,14 @@ func (v *coverage) tell(w io.Writer, asJSON bool) error {
 			open++
 		}
 	}
-	slices.SortFunc(list, func(a, b *coverageRow) int {
+	slices.SortFunc(list, func(a, b *rolloutRow) int {
 		return cmp.Or(-cmp.Compare(a.WouldDeny, b.WouldDeny), cmp.Compare(a.Repository, b.Repository))
 	})
 	if asJSON {
 		return cli.PrintJSON(w, struct {
-			Repositories []*coverageRow `json:"repositories"`
-			Never        int            `json:"never_seen"`
-			Enforced     int            `json:"enforced"`
+			Repositories []*rolloutRow `json:"repositories"`
+			Never        int           `json:"never_seen"`
+			Enforced     int           `json:"enforced"`
 		}{list, never, enforced})
 	}
 	width := len("repository")

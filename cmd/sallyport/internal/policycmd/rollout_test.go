@@ -27,7 +27,7 @@ func TestCoverageMode(t *testing.T) {
 		{"enforce", []audit.Decided{observed, enforced, always}},
 	} {
 		for _, reversed := range []bool{false, true} { // a log is read in any order
-			r := &coverageRow{}
+			r := &rolloutRow{}
 			for i := range c.order {
 				at := i
 				if reversed {
@@ -47,7 +47,7 @@ func TestCoverageMode(t *testing.T) {
 // TestCoverageRenamed: a repository that was renamed is not one that was never seen.
 func TestCoverageRenamed(t *testing.T) {
 	const uuid = "5b1b2c5e-7c5a-4f0f-9a9f-0d3a4d4c1b11"
-	v := &coverage{rows: map[string]*coverageRow{}, latest: map[string]*coverageRow{}}
+	v := &rollout{rows: map[string]*rolloutRow{}, latest: map[string]*rolloutRow{}}
 	v.latest[uuid] = v.row("acme/old")
 	v.listed(identity.KnownName{RepositoryUUID: uuid, FullName: "acme/new"})
 	v.listed(identity.KnownName{RepositoryUUID: "0f000000-0000-4000-8000-000000000003", FullName: "acme/other"})

@@ -212,7 +212,7 @@ func (s *suggester) observedOf(d *audit.Decided) *observed {
 // passed describes how a decision let its request pass, or would have; empty if it is
 // nothing to suggest a rule for.
 func (s *suggester) passed(d *audit.Decided) string {
-	outcome, _ := policySaid(d)
+	outcome, _ := recordedOutcome(d)
 	switch {
 	case d.Verdict == "allow" && outcome == "would deny":
 		return "passed in report mode"

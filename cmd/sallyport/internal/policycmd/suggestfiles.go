@@ -26,8 +26,8 @@ func (s *suggester) newFile(folder string) string {
 // ruleIDText is how the id of a rule is written.
 var ruleIDText = regexp.MustCompile(`"rule"\s*:\s*"([^"]*)"`)
 
-// takenIDs are the ids of the rules that a repository has already.
-func (s *suggester) takenIDs(folder string) map[string]bool {
+// usedIDs are the ids of the rules that a repository has already.
+func (s *suggester) usedIDs(folder string) map[string]bool {
 	ids := map[string]bool{}
 	for _, f := range s.tree.Files {
 		if strings.HasPrefix(f.Path, "repositories/"+folder+"/") {

@@ -53,7 +53,7 @@ func (s *suggester) rules(o *observed) string {
 		fmt.Fprintf(&b, "#   %s, by %s: %s\n", u.entry(), u.deny, u.evidence())
 	}
 	fmt.Fprintf(&b, "package sallyport.repository[%s]\n\nimport data.sallyport.lib\n", regoText(o.folder))
-	ids := s.takenIDs(o.folder)
+	ids := s.usedIDs(o.folder)
 	for _, group := range grouped(o.uses) {
 		first := group[0]
 		id := groupID(first)

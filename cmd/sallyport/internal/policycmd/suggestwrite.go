@@ -18,29 +18,29 @@ import (
 
 // finish writes the files, once the policy that they make has been tried.
 func (s *suggester) finish(ctx context.Context, out io.Writer) error {
-	var told strings.Builder
-	files, wanted := s.newFiles(&told)
+	var messages strings.Builder
+	files, wanted := s.newFiles(&messages)
 	for _, name := range s.only {
 		if !slices.ContainsFunc(sortedObserved(s.found), func(o *observed) bool {
 			return o.folder == name || strings.Contains(name, "-") && !strings.Contains(name, "/")
 		}) {
-			fmt.Fprintf(&told, "%s: the log has not seen it in this time%s\n", name, s.meant(name))
+			fmt.Fprintf(&messages, "%s: the log has not seen it in this time%s\n", name, s.meant(name))
 		}
 	}
 	if len(files) == 0 {
-		_, err := io.WriteString(out, told.String())
+		_, err := io.WriteString(out, messages.String())
 		return err
 	}
 	if !slices.ContainsFunc(s.tree.Files, func(f policy.File) bool { return strings.HasPrefix(f.Path, "egress/") }) {
 		files = append(files, policy.File{Path: "egress/" + suggestedFile, Content: []byte(observedOrganisation)})
-		fmt.Fprintf(&told, "the organization had no rules: egress/%s keeps everything in report mode\n", suggestedFile)
+		fmt.Fprintf(&messages, "the organization had no rules: egress/%s keeps everything in report mode\n", suggestedFile)
 	}
 	undelegated, err := s.try(ctx, files, wanted)
 	if err != nil {
 		return err
 	}
 	for _, folder := range undelegated {
-		fmt.Fprintf(&told, "%s: its rules do not count yet, for nothing delegates to it. Add to egress/:\n  %s\n", folder, s.delegation(folder))
+		fmt.Fprintf(&messages, "%s: its rules do not count yet, for nothing delegates to it. Add to egress/:\n  %s\n", folder, s.delegation(folder))
 	}
 	if s.dry {
 		for _, f := range files {
@@ -49,7 +49,7 @@ func (s *suggester) finish(ctx context.Context, out io.Writer) error {
 	} else if err := writeNew(s.out, files); err != nil {
 		return err
 	}
-	_, err = io.WriteString(out, told.String())
+	_, err = io.WriteString(out, messages.String())
 	return err
 }
 

@@ -32,7 +32,7 @@ func addTestOutputs(c *cobra.Command) testOutputs {
 	}
 }
 
-func (o testOutputs) tell(out io.Writer, directory string, report *rego.TestReport, verbose bool) error {
+func (o testOutputs) write(out io.Writer, directory string, report *rego.TestReport, verbose bool) error {
 	if *o.least < 0 || *o.least > 100 {
 		return cli.Invalid(fmt.Errorf("--min-coverage %g: want 0 to 100", *o.least))
 	}

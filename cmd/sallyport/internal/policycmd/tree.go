@@ -129,7 +129,7 @@ repository's apart.`,
 		if err != nil {
 			return err
 		}
-		return outputs.tell(c.OutOrStdout(), args[0], report, *verbose)
+		return outputs.write(c.OutOrStdout(), args[0], report, *verbose)
 	}
 	return c
 }

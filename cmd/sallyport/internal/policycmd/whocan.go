@@ -31,10 +31,10 @@ A repository that has asked for nothing in that time is not known here.`,
 		Args: oneDirectory,
 	}
 	from := addHistoryFlags(c, "30d")
-	var asked askedFor
-	c.Flags().StringVar(&asked.to, "to", "", "where to: `HOST[:PORT]`; without a port 443, or 80 for an HTTP request")
-	c.Flags().StringVar(&asked.method, "method", "", "the `METHOD` of an HTTP request")
-	c.Flags().StringVar(&asked.path, "path", "", "the `PATH` of an HTTP request")
+	var flags requestFlags
+	c.Flags().StringVar(&flags.to, "to", "", "where to: `HOST[:PORT]`; without a port 443, or 80 for an HTTP request")
+	c.Flags().StringVar(&flags.method, "method", "", "the `METHOD` of an HTTP request")
+	c.Flags().StringVar(&flags.path, "path", "", "the `PATH` of an HTTP request")
 	at := c.Flags().String("at", "now", "the `TIME` of the question")
 	all := c.Flags().Bool("all", false, "show those who may not, too")
 	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)
@@ -44,8 +44,8 @@ A repository that has asked for nothing in that time is not known here.`,
 		if err != nil {
 			return cli.Invalid(fmt.Errorf("--at: %w", err))
 		}
-		w := &whoCan{ctx: c.Context(), asked: asked, at: now, seen: map[whoKey]bool{}, groups: map[[2]string]*whoGroup{}}
-		if _, err := asked.request(&identity.Principal{}, now); err != nil {
+		w := &whoCan{ctx: c.Context(), flags: flags, at: now, seen: map[principalKey]bool{}, groups: map[[2]string]*principalGroup{}}
+		if _, err := flags.request(&identity.Principal{}, now); err != nil {
 			return cli.Invalid(err)
 		}
 		if w.set, err = loadTree(c.Context(), args[0], !*withoutNames); err != nil {
@@ -56,10 +56,10 @@ A repository that has asked for nothing in that time is not known here.`,
 			return err
 		}
 		defer h.close()
-		if err := h.decisions(c.Context(), w.ask); err != nil {
+		if err := h.decisions(c.Context(), w.evaluate); err != nil {
 			return cli.Invalid(err)
 		}
-		return w.tell(c.OutOrStdout(), *all, asJSON())
+		return w.print(c.OutOrStdout(), *all, asJSON())
 	}
 	return c
 }
@@ -68,17 +68,17 @@ A repository that has asked for nothing in that time is not known here.`,
 type whoCan struct {
 	ctx    context.Context
 	set    *rego.Set
-	asked  askedFor
+	flags  requestFlags
 	at     time.Time
-	seen   map[whoKey]bool
-	groups map[[2]string]*whoGroup
+	seen   map[principalKey]bool
+	groups map[[2]string]*principalGroup
 }
 
-// whoKey is what distinguishes principals, except for their pipeline and step.
-type whoKey struct{ workspace, repository, repositoryUUID, deployment, deploymentUUID, branch string }
+// principalKey is what distinguishes principals, except for their pipeline and step.
+type principalKey struct{ workspace, repository, repositoryUUID, deployment, deploymentUUID, branch string }
 
-// whoGroup is what came out for a repository and a deployment.
-type whoGroup struct {
+// principalGroup is what came out for a repository and a deployment.
+type principalGroup struct {
 	Repository string   `json:"repository"`
 	Deployment string   `json:"deployment,omitempty"`
 	Verdict    string   `json:"verdict"` // the most that any branch may
@@ -97,20 +97,20 @@ const (
 	maxBranches = 20
 )
 
-func (w *whoCan) ask(d *audit.Decided) error {
+func (w *whoCan) evaluate(d *audit.Decided) error {
 	if d.Input == nil {
 		return nil
 	}
 	name := [2]string{cmp.Or(d.Repository, d.RepositoryUUID), cmp.Or(d.Deployment, d.DeploymentUUID)}
 	g := w.groups[name]
 	if g == nil {
-		g = &whoGroup{Repository: name[0], Deployment: name[1], Verdict: "deny", Rules: []string{}}
+		g = &principalGroup{Repository: name[0], Deployment: name[1], Verdict: "deny", Rules: []string{}}
 		w.groups[name] = g
 	}
 	if d.Time.After(g.Seen) {
 		g.Seen = d.Time
 	}
-	key := whoKey{d.Workspace, d.Repository, d.RepositoryUUID, d.Deployment, d.DeploymentUUID, d.Branch}
+	key := principalKey{d.Workspace, d.Repository, d.RepositoryUUID, d.Deployment, d.DeploymentUUID, d.Branch}
 	if w.seen[key] {
 		return nil
 	}
@@ -122,7 +122,7 @@ func (w *whoCan) ask(d *audit.Decided) error {
 	if err != nil {
 		return fmt.Errorf("decision %s: %w", d.ID, err)
 	}
-	request, err := w.asked.request(p, w.at)
+	request, err := w.flags.request(p, w.at)
 	if err != nil {
 		return err
 	}
@@ -137,7 +137,7 @@ func (w *whoCan) ask(d *audit.Decided) error {
 	return nil
 }
 
-func (g *whoGroup) note(verdict, rule, branch string) {
+func (g *principalGroup) note(verdict, rule, branch string) {
 	if verdict == "deny" {
 		g.others = true
 		return
@@ -154,8 +154,8 @@ func (g *whoGroup) note(verdict, rule, branch string) {
 	}
 }
 
-func (w *whoCan) tell(out io.Writer, all, asJSON bool) error {
-	list, may := []*whoGroup{}, 0
+func (w *whoCan) print(out io.Writer, all, asJSON bool) error {
+	list, may := []*principalGroup{}, 0
 	for _, g := range w.groups {
 		slices.Sort(g.Rules)
 		slices.Sort(g.Branches)
@@ -169,17 +169,17 @@ func (w *whoCan) tell(out io.Writer, all, asJSON bool) error {
 			list = append(list, g)
 		}
 	}
-	slices.SortFunc(list, func(a, b *whoGroup) int {
+	slices.SortFunc(list, func(a, b *principalGroup) int {
 		return cmp.Or(cmp.Compare(a.Repository, b.Repository), cmp.Compare(a.Deployment, b.Deployment))
 	})
 	if asJSON {
 		return cli.PrintJSON(out, struct {
-			Target string      `json:"target"`
-			Time   time.Time   `json:"time"`
-			Seen   int         `json:"seen"`
-			May    int         `json:"may"`
-			Who    []*whoGroup `json:"who"`
-		}{w.asked.to, w.at, len(w.groups), may, list})
+			Target string            `json:"target"`
+			Time   time.Time         `json:"time"`
+			Seen   int               `json:"seen"`
+			May    int               `json:"may"`
+			Who    []*principalGroup `json:"who"`
+		}{w.flags.to, w.at, len(w.groups), may, list})
 	}
 	var b strings.Builder
 	for _, g := range list {
@@ -195,7 +195,7 @@ func (w *whoCan) tell(out io.Writer, all, asJSON bool) error {
 			fmt.Fprintf(&b, "  %s\n", g.Error)
 		}
 	}
-	fmt.Fprintf(&b, "%d of %d repositories and deployments that were seen may reach %s\n", may, len(w.groups), w.asked.to)
+	fmt.Fprintf(&b, "%d of %d repositories and deployments that were seen may reach %s\n", may, len(w.groups), w.flags.to)
 	_, err := io.WriteString(out, b.String())
 	return err
 }

@@ -94,9 +94,9 @@ func listenerEnded(name string, err error) error {
 // wait returns when the server is to end: asked to, or because it cannot continue.
 // A database that is gone does not end it: refusals go to the journal.
 func (s *server) wait(ctx context.Context, failed <-chan error) error {
-	var databaseGone <-chan struct{}
+	var databaseEnded <-chan struct{}
 	if s.database != nil {
-		databaseGone = s.database.Done()
+		databaseEnded = s.database.Done()
 	}
 	select {
 	case <-ctx.Done():
@@ -105,7 +105,7 @@ func (s *server) wait(ctx context.Context, failed <-chan error) error {
 	case err := <-failed:
 		s.log.Error("shutting down: a component failed", "error", err)
 		return err
-	case <-databaseGone:
+	case <-databaseEnded:
 		err := errors.Join(errors.New("the embedded PostgreSQL ended"), s.database.Err())
 		s.log.Error("shutting down: the embedded PostgreSQL ended", "error", s.database.Err())
 		return err

@@ -18,7 +18,7 @@ func (b *reportText) line(name, format string, a ...any) {
 }
 
 // printReport prints the report, and returns an error for every status but 0.
-func printReport(out io.Writer, r *audit.Report, given *givenTrust, took time.Duration) error {
+func printReport(out io.Writer, r *audit.Report, given *givenTrust, duration time.Duration) error {
 	var b reportText
 	b.line("sealed", "%d events of %d writers under %d checkpoints, from %s to %s", r.Leaves, r.Writers, r.Checkpoints, cli.FormatTimeOrNever(r.First), cli.FormatTimeOrNever(r.Last))
 	if r.Covered.Size > 0 {
@@ -39,7 +39,7 @@ func printReport(out io.Writer, r *audit.Report, given *givenTrust, took time.Du
 		b.line("writers", "%d have no end: they are running, or were terminated (kind writer_lost)", r.Unended)
 	}
 	b.unsigned(r)
-	b.line("read", "%d events in %s, %.0f a second", r.Leaves+r.Unsealed, took.Round(time.Millisecond), float64(r.Leaves+r.Unsealed)/took.Seconds())
+	b.line("read", "%d events in %s, %.0f a second", r.Leaves+r.Unsealed, duration.Round(time.Millisecond), float64(r.Leaves+r.Unsealed)/duration.Seconds())
 	for _, w := range append(given.warnings, r.Warnings...) {
 		b.line("warning", "%s", w)
 	}

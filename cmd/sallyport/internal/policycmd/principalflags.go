@@ -19,17 +19,17 @@ import (
 // unknownUUID stands for a UUID that was not given.
 const unknownUUID = "00000000-0000-0000-0000-000000000000"
 
-// AskedKeys are what --as takes.
-var AskedKeys = []string{"repository", "project", "workspace", "deployment", "deployment_type", "branch",
+// PrincipalKeys are the keys that --as accepts.
+var PrincipalKeys = []string{"repository", "project", "workspace", "deployment", "deployment_type", "branch",
 	"workspace_uuid", "repository_uuid", "deployment_uuid", "pipeline_uuid", "step_uuid"}
 
-// parsePrincipal reads --as: words such as
+// parsePrincipal reads --as: pairs such as
 // repository=acme/payments,deployment=production,branch=main.
 func parsePrincipal(given string) (*identity.Principal, error) {
 	if given == "" {
 		return nil, errors.New("--as is missing: write --as repository=acme/payments,deployment=production,branch=main")
 	}
-	values, err := parseAsked(given)
+	values, err := parsePairs(given)
 	if err != nil {
 		return nil, err
 	}
@@ -57,23 +57,23 @@ func parsePrincipal(given string) (*identity.Principal, error) {
 		Step:       identity.Run{UUID: uuid("step_uuid")},
 		Branch:     values["branch"],
 	}
-	p.Deployment = askedDeployment(values["deployment"], values["deployment_type"], values["deployment_uuid"])
+	p.Deployment = deploymentOf(values["deployment"], values["deployment_type"], values["deployment_uuid"])
 	return p, nil
 }
 
-// parseAsked reads the words of --as.
-func parseAsked(given string) (map[string]string, error) {
+// parsePairs reads the pairs of --as.
+func parsePairs(given string) (map[string]string, error) {
 	values := map[string]string{}
 	for word := range strings.SplitSeq(given, ",") {
 		key, value, ok := strings.Cut(strings.TrimSpace(word), "=")
 		switch {
 		case !ok || value == "":
 			return nil, fmt.Errorf("--as: %q is not key=value: write repository=acme/payments,deployment=production,branch=main", word)
-		case !slices.Contains(AskedKeys, key):
-			hint := "it takes " + strings.Join(AskedKeys, ", ")
-			if i := slices.IndexFunc(AskedKeys, func(k string) bool { return key != "" && strings.HasPrefix(k, key) }); i >= 0 {
-				hint = "did you mean " + AskedKeys[i] + "?"
-			} else if n := nearest.Of(key, AskedKeys); n != "" {
+		case !slices.Contains(PrincipalKeys, key):
+			hint := "it takes " + strings.Join(PrincipalKeys, ", ")
+			if i := slices.IndexFunc(PrincipalKeys, func(k string) bool { return key != "" && strings.HasPrefix(k, key) }); i >= 0 {
+				hint = "did you mean " + PrincipalKeys[i] + "?"
+			} else if n := nearest.Of(key, PrincipalKeys); n != "" {
 				hint = "did you mean " + n + "?"
 			}
 			return nil, fmt.Errorf("--as has no key %q: %s", key, hint)
@@ -87,7 +87,7 @@ func parseAsked(given string) (map[string]string, error) {
 			}
 			value = uuid
 		}
-		if err := checkAsked(key, value); err != nil {
+		if err := checkPrincipalValue(key, value); err != nil {
 			return nil, err
 		}
 		values[key] = value
@@ -95,8 +95,8 @@ func parseAsked(given string) (map[string]string, error) {
 	return values, nil
 }
 
-// askedDeployment makes the deployment of a principal; nil where none is asked for.
-func askedDeployment(name, kind, uuid string) *identity.Deployment {
+// deploymentOf makes the deployment of a principal; nil if none is given.
+func deploymentOf(name, kind, uuid string) *identity.Deployment {
 	if name == "" && uuid == "" && kind == "" {
 		return nil
 	}
@@ -112,9 +112,9 @@ func askedDeployment(name, kind, uuid string) *identity.Deployment {
 // DeploymentTypes are the types of deployment environments in Bitbucket.
 var DeploymentTypes = []string{"test", "staging", "production"}
 
-// checkAsked refuses a value that no step has: what is asked about it is answered, and
-// means nothing.
-func checkAsked(key, value string) error {
+// checkPrincipalValue refuses a value that no step has: the evaluation would have no
+// meaning.
+func checkPrincipalValue(key, value string) error {
 	switch lower := strings.ToLower(value); {
 	case (key == "repository" || key == "workspace") && lower != value:
 		return fmt.Errorf("--as: %s=%s: slugs are in lower case: write %s=%s", key, value, key, lower)
@@ -126,14 +126,14 @@ func checkAsked(key, value string) error {
 	return nil
 }
 
-// askedFor is the request that --to, --method, --path and --header describe.
-type askedFor struct {
+// requestFlags is the request that --to, --method, --path and --header describe.
+type requestFlags struct {
 	to, method, path string
 	headers          []string
 }
 
 // request makes the question of a principal.
-func (a askedFor) request(p *identity.Principal, at time.Time) (*policy.Request, error) {
+func (a requestFlags) request(p *identity.Principal, at time.Time) (*policy.Request, error) {
 	r := &policy.Request{Principal: p, Action: policy.Connect, ClientAddress: netip.IPv4Unspecified(), Time: at.UTC().Truncate(time.Microsecond)}
 	port := "443"
 	if a.method != "" || a.path != "" || len(a.headers) > 0 {

@@ -33,13 +33,13 @@ func Nearest(given string, known []string) string {
 	plain := func(s string) string { return strings.ReplaceAll(strings.ToLower(s), "-", "_") }
 	given = plain(given)
 	best, least := "", len(given)/3+2
-	for _, word := range known {
-		far := nearest.Distance(given, plain(word))
-		if len(given) >= 4 && (strings.HasPrefix(plain(word), given) || strings.HasSuffix(plain(word), given)) {
+	for _, value := range known {
+		far := nearest.Distance(given, plain(value))
+		if len(given) >= 4 && (strings.HasPrefix(plain(value), given) || strings.HasSuffix(plain(value), given)) {
 			far = min(far, 1)
 		}
-		if far < least && far < len(word)/2+1 {
-			best, least = word, far
+		if far < least && far < len(value)/2+1 {
+			best, least = value, far
 		}
 	}
 	return best
@@ -47,7 +47,7 @@ func Nearest(given string, known []string) string {
 
 // nearestCommand is the subcommand of c that is most like a word, by its own name or,
 // below c, as a path such as "audit verify"; empty if none is alike.
-func nearestCommand(c *cobra.Command, word string) string {
+func nearestCommand(c *cobra.Command, value string) string {
 	var own, paths, below []string
 	for _, sub := range c.Commands() {
 		if !sub.IsAvailableCommand() {
@@ -58,10 +58,10 @@ func nearestCommand(c *cobra.Command, word string) string {
 			paths, below = append(paths, sub.Name()+" "+leaf.Name()), append(below, leaf.Name())
 		}
 	}
-	if near := Nearest(word, own); near != "" {
+	if near := Nearest(value, own); near != "" {
 		return near
 	}
-	if near := Nearest(word, below); near != "" {
+	if near := Nearest(value, below); near != "" {
 		return paths[slices.Index(below, near)]
 	}
 	return ""

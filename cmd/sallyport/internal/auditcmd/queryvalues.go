@@ -6,8 +6,8 @@ import (
 	"github.com/sallyport/sallyport/webhook"
 )
 
-// ReasonWords is the vocabulary of reasons.
-var ReasonWords = func() []string {
+// ReasonNames is the vocabulary of reasons.
+var ReasonNames = func() []string {
 	var list []string
 	for _, r := range []policy.Reason{
 		policy.PolicyAllowed, policy.PolicyDenied, policy.NoRuleMatched, policy.PolicyError,
@@ -25,7 +25,7 @@ var ReasonWords = func() []string {
 	return list
 }()
 
-func KindWords() []string {
+func KindNames() []string {
 	list := make([]string, len(audit.Kinds))
 	for i, k := range audit.Kinds {
 		list[i] = string(k)
