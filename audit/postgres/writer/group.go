@@ -37,6 +37,9 @@ type row struct {
 const (
 	groupRows  = 1000
 	groupBytes = 4 << 20
+	// groupCompanions bounds what decisions wait for: a webhook delivery takes as long as
+	// fifty events.
+	groupCompanions = 16
 )
 
 func newGroup(writer string) *group {
@@ -57,7 +60,7 @@ func (g *group) add(e *audit.Event, w *waiter) {
 }
 
 func (g *group) full() bool {
-	return len(g.rows) >= groupRows || len(g.buffer)+g.companionBytes >= groupBytes
+	return len(g.rows) >= groupRows || len(g.buffer)+g.companionBytes >= groupBytes || g.companions >= groupCompanions
 }
 
 // reset empties the group and keeps its memory, if that is not a lot.
