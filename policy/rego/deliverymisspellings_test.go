@@ -36,11 +36,8 @@ func misspelledDeliveryPlaces() []misspelledPlace {
 	}
 	events := in("events", `allow contains {"rule": "r%d"} if input.event == "%s"`, "repo:push", "pr:merged")
 	events.valid = slices.Concat(webhook.Events(webhook.Cloud), webhook.Events(webhook.DataCenter))
-	places = append(places, events,
-		misspelledPlace{name: "deliveries: a repository's folder", whole: deliveryFile + org("allow contains {\"rule\": \"x\"} if input.target.port == 25") +
-			"-- repositories/acme/tools/%s/a.rego --\npackage sallyport.webhook_repository[\"acme/tools\"]\n\ndeny contains {\"rule\": \"x\"} if input.event == \"repo:push\"\n", words: []string{"webhook"}},
-	)
-	for _, path := range []string{"", "pull_request", "actor"} {
+	places = append(places, events)
+	for _, path := range []string{"", "actor"} {
 		fields, parent := deliveries.schema().fields[path], "input."
 		if path != "" {
 			parent += path + "."
