@@ -287,7 +287,7 @@ func (w *webhookFixture) outageAndLoss() {
 	w.hook.Update(func(c *hook.Config) { c.BeforeAttempt = nil })
 
 	w.hook.Lose(1)
-	head = w.allow(third, fourth)
+	w.allow(third, fourth)
 	if d := w.push("main"); d.Skipped == "" {
 		w.t.Fatalf("%+v", d)
 	}
