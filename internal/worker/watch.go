@@ -27,10 +27,12 @@ type watch struct {
 }
 
 // A process is killed regardless of its processor time after lastFactor times its
-// limit and lastMore.
+// limit and lastMore, and after lowFactor times that if it has the lower priority: on a
+// busy machine, it gets little processor time.
 const (
 	lastFactor = 8
 	lastMore   = 2 * time.Second
+	lowFactor  = 4
 )
 
 func newWatch(p *process, grace time.Duration, lowered func(), t *task) *watch {
@@ -80,6 +82,14 @@ func (w *watch) stop() {
 	w.timer.Stop()
 }
 
+// last is the time after which a task is over a bound regardless of its processor time.
+func (w *watch) last(bound time.Duration) time.Duration {
+	if w.process.low.Load() {
+		return lowFactor * (lastFactor*bound + lastMore)
+	}
+	return lastFactor*bound + lastMore
+}
+
 func (w *watch) check() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -93,12 +103,12 @@ func (w *watch) check() {
 		w.process.lower()
 		go w.lowered() // without the lock of the watch
 	}
-	over := wall >= bound && used >= bound/2 || wall >= lastFactor*bound+lastMore
+	over := wall >= bound && used >= bound/2 || wall >= w.last(bound)
 	if q := w.task.ProgressTimeout; q > 0 && !over {
 		if tick := w.process.page.word(wordTick).Load(); tick != w.tick {
 			w.tick, w.tickAt, w.tickWall = tick, cpu, now
 		}
-		over = now.Sub(w.tickWall) >= q && cpu-w.tickAt >= q/2 || now.Sub(w.tickWall) >= lastFactor*q+lastMore
+		over = now.Sub(w.tickWall) >= q && cpu-w.tickAt >= q/2 || now.Sub(w.tickWall) >= w.last(q)
 	}
 	if over {
 		w.stopped = true

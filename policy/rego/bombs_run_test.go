@@ -108,8 +108,9 @@ func testEvaluationBombs(t *testing.T) {
 				return
 			default:
 			}
-			if got := described(set.Decide(t.Context(), requestFor(t, "repository=acme/good", "to=good.example:443"))); got != "allow policy_allowed rule=good rules=good,all" {
-				t.Errorf("the other repository: %s", got)
+			d, err := set.Decide(t.Context(), requestFor(t, "repository=acme/good", "to=good.example:443"))
+			if got := described(d, err); got != "allow policy_allowed rule=good rules=good,all" {
+				t.Errorf("the other repository: %s, %v", got, err)
 				return
 			}
 		}

@@ -8,6 +8,6 @@ import (
 
 func TestMain(m *testing.M) {
 	ServeWorker()
-	limits.inspect, limits.compile, limits.quiet = 3*raceFactor*time.Second, raceFactor*time.Second, raceFactor*600*time.Millisecond
+	limits.inspect, limits.compile, limits.quiet = 3*timeFactor*time.Second, timeFactor*time.Second, timeFactor*600*time.Millisecond
 	os.Exit(m.Run())
 }

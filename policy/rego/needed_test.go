@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -39,9 +40,7 @@ func TestWorkersAreNeeded(t *testing.T) {
 		return
 	}
 	t.Parallel()
-	if raceFactor > 1 {
-		t.Skip("a build with the race detector ends in other words")
-	}
+	program := withoutRaceDetector(t)
 	for name, c := range map[string]struct{ kilobytes, says string }{
 		"arrays that array.concat made":  {"3000000", "stack overflow"},
 		"json.marshal of a shared array": {"600000", "memory"},
@@ -49,7 +48,7 @@ func TestWorkersAreNeeded(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			// The limit of memory stands for the machine's.
-			child := exec.CommandContext(t.Context(), "/bin/sh", "-c", "ulimit -d "+c.kilobytes+`; exec "$0" "$@"`, os.Args[0], "-test.run=^TestWorkersAreNeeded$")
+			child := exec.CommandContext(t.Context(), "/bin/sh", "-c", "ulimit -d "+c.kilobytes+`; exec "$0" "$@"`, program, "-test.run=^TestWorkersAreNeeded$")
 			child.Env = append(os.Environ(), bombInProcess+"="+name, "GOTRACEBACK=none")
 			output, err := child.CombinedOutput()
 			if err == nil || !strings.Contains(string(output), "fatal error") || !strings.Contains(string(output), c.says) {
@@ -57,6 +56,22 @@ func TestWorkersAreNeeded(t *testing.T) {
 			}
 		})
 	}
+}
+
+// withoutRaceDetector returns this test's program. A build with the race detector ends in
+// other words when its stack or its memory is exhausted: it is built again without.
+func withoutRaceDetector(t *testing.T) string {
+	t.Helper()
+	if raceFactor == 1 {
+		return os.Args[0]
+	}
+	program := filepath.Join(t.TempDir(), "rego.test")
+	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-o", program, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if output, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	return program
 }
 
 func explode(t *testing.T, name string) {
