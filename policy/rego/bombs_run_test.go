@@ -91,7 +91,7 @@ func testEvaluationBombs(t *testing.T) {
 	p := bombPool(t)
 	// With every builtin of OPA: the limits hold without the list of those that a
 	// policy gets.
-	set, err := loadWithout(t, checkCapabilities, files, Options{Names: true, Workers: p, Deadline: 20 * time.Millisecond})
+	set, err := loadWithout(t, checkCapabilities, files, Options{Names: true, Workers: p, Deadline: timeFactor * 20 * time.Millisecond})
 	if err != nil {
 		t.Fatalf("%.3000v", err)
 	}
