@@ -18,27 +18,26 @@ func (e *hostedEnvironment) execute(kind byte, r *unitRequest) (any, error) {
 	for _, f := range r.Sources {
 		u.sources = append(u.sources, source{path: f.Path, content: f.Content, test: isTestFile(f.Path)})
 	}
-	l := e.loader.fork()
 	ctx := context.Background()
 	switch kind {
 	case requestDocuments:
 		return e.documents(ctx)
 	case requestInspect:
 		e.readDocuments(ctx)
-		l = e.loader.fork()
+		l := e.loader.fork()
 		l.only(u)
 		l.inspect(u)
 		l.places.forget()
 		return &inspectReply{Errors: l.errors, Warnings: l.warnings, Reads: u.reads, All: u.all}, nil
 	case requestLint:
 		e.readDocuments(ctx)
-		l = e.loader.fork()
+		l := e.loader.fork()
 		l.only(u)
 		l.lintUnits()
 		return &inspectReply{Errors: l.errors, Warnings: l.warnings}, nil
 	case requestTest:
 		e.readDocuments(ctx)
-		l = e.loader.fork()
+		l := e.loader.fork()
 		t := &testReply{}
 		l.testsTime = r.Deadline
 		var err error
