@@ -35,6 +35,13 @@ const (
 	pathReload            = "/v1/policy/reload"
 )
 
+// The verbs about stored webhook deliveries. All are posts: each has an argument.
+const (
+	pathDeliveries     = "/v1/webhook/deliveries"
+	pathDeliveryShow   = "/v1/webhook/deliveries/show"
+	pathDeliveryReplay = "/v1/webhook/deliveries/replay"
+)
+
 // Control lets an operator on the same machine act on a running instance, over
 // a unix socket: HTTP/1.1 with JSON. Only root and the user that the instance
 // runs as may use it, whatever user can open the socket.
@@ -62,12 +69,9 @@ func NewControl(ops Operations, log *slog.Logger) *Control {
 		act(c, mux, pathAgentCredentialCreate, ops.Agents.Create)
 		act(c, mux, pathAgentCredentialRevoke, ops.Agents.Revoke)
 	} else {
-		for _, path := range []string{pathAgentCredentials, pathAgentCredentialCreate, pathAgentCredentialRevoke} {
-			mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
-				writeJSON(w, http.StatusBadRequest, failure{Error: "the instance's configuration has no endpoint with agent: true: add one to webhooks.endpoints, and restart it"})
-			})
-		}
+		c.missing(mux, "the instance's configuration has no endpoint with agent: true: add one to webhooks.endpoints, and restart it", pathAgentCredentials, pathAgentCredentialCreate, pathAgentCredentialRevoke)
 	}
+	c.deliveries(mux, ops.Deliveries)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, http.StatusNotFound, failure{Error: fmt.Sprintf("this instance does not know %s %s: is it of another version?", r.Method, r.URL.Path)})
 	})
@@ -192,6 +196,26 @@ func (c *Control) read(mux *http.ServeMux, path string, do func(context.Context)
 		out, err := do(r.Context())
 		c.respond(w, r, out, err)
 	})
+}
+
+// deliveries serves the verbs. Nil operations mean that the configuration has no webhooks.
+func (c *Control) deliveries(mux *http.ServeMux, ops Deliveries) {
+	if ops == nil {
+		c.missing(mux, "the instance's configuration has no section webhooks: make a receiver with `sallyport webhook add`, and restart the instance", pathDeliveries, pathDeliveryShow, pathDeliveryReplay)
+		return
+	}
+	act(c, mux, pathDeliveries, ops.List)
+	act(c, mux, pathDeliveryShow, ops.Show)
+	act(c, mux, pathDeliveryReplay, ops.Replay)
+}
+
+// missing answers verbs that the instance's configuration has no use for.
+func (c *Control) missing(mux *http.ServeMux, message string, paths ...string) {
+	for _, path := range paths {
+		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
+			writeJSON(w, http.StatusBadRequest, failure{Error: message})
+		})
+	}
 }
 
 // act is a verb that does something, with the request's body as its argument.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/sallyport/sallyport/webhook"
 )
 
 // Operator is who asks something of a running instance: the process at the
@@ -30,8 +32,10 @@ type Operations struct {
 	Credentials Credentials
 	Tunnels     Tunnels
 	Policy      Policy
-	// Agents is nil if the configuration has no webhooks.
+	// Agents is nil if the configuration has no endpoint for agents.
 	Agents AgentCredentials
+	// Deliveries is nil if the configuration has no webhooks.
+	Deliveries Deliveries
 }
 
 // Credentials ends the admission of steps and repositories, in every instance.
@@ -172,4 +176,41 @@ type PolicyState struct {
 	// PendingRepositories names the first of them.
 	Pending             int    `json:"pending,omitempty"`
 	PendingRepositories string `json:"pending_repositories,omitempty"`
+}
+
+// Deliveries are the accepted webhook deliveries that all instances share.
+type Deliveries interface {
+	// List returns deliveries, the latest first, without header fields and bodies.
+	List(ctx context.Context, by Operator, f webhook.DeliveryFilter) ([]webhook.StoredDelivery, error)
+	// Show returns a delivery, with its body only if the request wants it. A shown body is
+	// recorded first.
+	Show(ctx context.Context, by Operator, r ShowDelivery) (ShownDelivery, error)
+	// Replay sends a delivery to an endpoint again.
+	Replay(ctx context.Context, by Operator, r ReplayDelivery) (ReplayedDelivery, error)
+}
+
+// ShowDelivery requests one delivery.
+type ShowDelivery struct {
+	ID     string `json:"id"`
+	Body   bool   `json:"body,omitempty"`
+	Reason string `json:"reason,omitempty"` // of a request for the body
+}
+
+// ShownDelivery is a delivery, with its body if it was requested.
+type ShownDelivery struct {
+	webhook.StoredDelivery
+	Body []byte `json:"body,omitempty"` // base64 in JSON
+}
+
+// ReplayDelivery requests that a delivery is sent again.
+type ReplayDelivery struct {
+	ID       string `json:"id"`
+	Endpoint string `json:"endpoint,omitempty"` // empty: the only one that the delivery had
+	Reason   string `json:"reason"`
+}
+
+// ReplayedDelivery is a delivery that waits to be sent again.
+type ReplayedDelivery struct {
+	ID       string `json:"id"`
+	Endpoint string `json:"endpoint"`
 }

@@ -1,6 +1,7 @@
 // Package operator executes the operations that an operator requests on the control
 // socket, and records each of them in the audit log: revocations of credentials, closed
-// tunnels, the emergency stop, reloads of the policy, and credentials of webhook agents.
+// tunnels, the emergency stop, reloads of the policy, credentials of webhook agents, and
+// replays of webhook deliveries.
 package operator
 
 import (
@@ -8,9 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
@@ -30,7 +29,6 @@ const (
 )
 
 const (
-	maxReason     = 1000 // bytes
 	maxIDs        = 1000 // tunnels in one request
 	recordTimeout = 10 * time.Second
 )
@@ -60,7 +58,7 @@ type Tunnels interface {
 	Close(cause proxy.Cause, which func(*proxy.Admission) bool) int
 }
 
-// Config configures [Operations]. Every field is required, except for those about agents.
+// Config configures [Operations]. Every field is required, except for those about webhooks.
 type Config struct {
 	// Record records an event, and returns when it is durable.
 	Record       func(context.Context, *audit.Event) error
@@ -73,7 +71,10 @@ type Config struct {
 	// Agents is nil if no endpoint is for agents; AgentEndpoints are the names of those that are.
 	Agents         AgentCredentials
 	AgentEndpoints []string
-	Log            *slog.Logger
+	// Deliveries is nil if there are no webhooks; Endpoints are the names of all endpoints.
+	Deliveries Deliveries
+	Endpoints  []string
+	Log        *slog.Logger
 }
 
 // Operations returns the operations of the control socket. They are safe for concurrent
@@ -82,6 +83,9 @@ func Operations(c Config) admin.Operations {
 	ops := admin.Operations{Credentials: credentials{c}, Tunnels: tunnels{c}, Policy: policies{c}}
 	if c.Agents != nil {
 		ops.Agents = agentCredentials{c}
+	}
+	if c.Deliveries != nil {
+		ops.Deliveries = deliveries{store: c.Deliveries, endpoints: c.Endpoints, record: c.record, log: c.Log}
 	}
 	return ops
 }
@@ -103,17 +107,5 @@ func (c *Config) record(ctx context.Context, by admin.Operator, action, reason s
 		return fmt.Errorf("it cannot be recorded: %w", err)
 	}
 	c.Log.Warn("operator action", "operation", action, "operator", by.String(), "reason", reason)
-	return nil
-}
-
-// attribute adds an attribute to an event.
-func attribute(name, value string) func(*audit.Event) {
-	return func(e *audit.Event) { e.Attributes = append(e.Attributes, audit.Attribute{Name: name, Value: value}) }
-}
-
-func checkReason(reason string) error {
-	if len(reason) > maxReason || !utf8.ValidString(reason) || strings.ContainsRune(reason, 0) {
-		return &admin.Mistake{Message: fmt.Sprintf("reason: at most %d bytes of text", maxReason)}
-	}
 	return nil
 }

@@ -3,7 +3,6 @@ package postgres
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -18,9 +17,6 @@ import (
 
 // schemaNeeded is the migration that creates the schema webhook.
 const schemaNeeded = 11
-
-// ErrNotFound is returned, wrapped, where there is no such delivery, or its body was deleted.
-var ErrNotFound = errors.New("there is no such delivery, or its body was deleted because of its age")
 
 // Recorder is the audit log. Its methods are called concurrently.
 type Recorder interface {

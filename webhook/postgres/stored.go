@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/netip"
 	"time"
 
@@ -15,50 +14,11 @@ import (
 	"github.com/sallyport/sallyport/webhook"
 )
 
-// Stored is an accepted delivery in the queue.
-type Stored struct {
-	ID         string    `json:"id"` // UUID, the same as in the audit log
-	Received   time.Time `json:"received_at"`
-	Receiver   string    `json:"receiver"`
-	Kind       string    `json:"kind"`
-	Event      string    `json:"event"`
-	Repository string    `json:"repository,omitempty"`
-	RequestID  string    `json:"request_id,omitempty"`
-	// Attempt is Bitbucket's number of the attempt; 0: none was given.
-	Attempt   int          `json:"attempt,omitempty"`
-	Client    netip.Addr   `json:"client,omitzero"`
-	Digest    string       `json:"body_digest"` // SHA-256, hexadecimal
-	BodyBytes int64        `json:"body_bytes"`  // 0: deleted because of its age
-	Header    http.Header  `json:"header,omitempty"`
-	Tasks     []StoredTask `json:"tasks"` // in the order of acceptance
-}
-
-// StoredTask is a task of a stored delivery.
-type StoredTask struct {
-	ID        int64             `json:"id"`
-	Action    webhook.Action    `json:"action"`
-	Endpoint  string            `json:"endpoint"`
-	State     webhook.TaskState `json:"state"`
-	Attempts  int               `json:"attempts"`
-	NotBefore *time.Time        `json:"not_before,omitempty"` // of the next attempt; nil: now
-	Created   time.Time         `json:"created_at"`
-	Finished  *time.Time        `json:"finished_at,omitempty"` // nil: it has not ended
-	LastError string            `json:"last_error,omitempty"`
-}
-
-// Filter selects deliveries. A zero field selects all.
-type Filter struct {
-	Receiver, Endpoint, Repository string
-	State                          webhook.TaskState // of at least one task, of Endpoint if that is given
-	Since, Until                   time.Time         // of the receipt: from Since on, before Until
-	Limit                          int               // at most; 0: 100. The maximum is 1000.
-}
-
 const storedSQL = `SELECT d.id::text, d.received_at, d.receiver, d.kind, d.event, d.repository, coalesce(d.request_id::text, ''), d.attempt,
 	host(d.client), encode(d.body_digest, 'hex'), coalesce(octet_length(d.body), 0), d.header::text FROM webhook.deliveries d `
 
 // List returns deliveries, the latest first, without their header fields.
-func (q *Queue) List(ctx context.Context, f Filter) ([]Stored, error) {
+func (q *Queue) List(ctx context.Context, f webhook.DeliveryFilter) ([]webhook.StoredDelivery, error) {
 	limit := f.Limit
 	if limit <= 0 {
 		limit = 100
@@ -75,12 +35,12 @@ func (q *Queue) List(ctx context.Context, f Filter) ([]Stored, error) {
 }
 
 // DeadLetters returns the deliveries that were given up for an endpoint; "": for any.
-func (q *Queue) DeadLetters(ctx context.Context, endpoint string, limit int) ([]Stored, error) {
-	return q.List(ctx, Filter{Endpoint: endpoint, State: webhook.TaskDead, Limit: limit})
+func (q *Queue) DeadLetters(ctx context.Context, endpoint string, limit int) ([]webhook.StoredDelivery, error) {
+	return q.List(ctx, webhook.DeliveryFilter{Endpoint: endpoint, State: webhook.TaskDead, Limit: limit})
 }
 
-// Show returns one delivery. The error wraps [ErrNotFound] where there is none.
-func (q *Queue) Show(ctx context.Context, id string) (*Stored, error) {
+// Show returns one delivery. The error wraps [webhook.ErrDeliveryNotFound] where there is none.
+func (q *Queue) Show(ctx context.Context, id string) (*webhook.StoredDelivery, error) {
 	canonical, ok := uuid.Parse(id)
 	if !ok {
 		return nil, fmt.Errorf("show delivery: %q is not a UUID", audit.Text(id, 100))
@@ -90,7 +50,7 @@ func (q *Queue) Show(ctx context.Context, id string) (*Stored, error) {
 		return nil, err
 	}
 	if len(list) == 0 {
-		return nil, fmt.Errorf("show delivery %s: %w", canonical, ErrNotFound)
+		return nil, fmt.Errorf("show delivery %s: %w", canonical, webhook.ErrDeliveryNotFound)
 	}
 	return &list[0], nil
 }
@@ -103,14 +63,14 @@ func orNoTime(t time.Time) *time.Time {
 }
 
 // read reads deliveries and their tasks.
-func (q *Queue) read(ctx context.Context, where string, args ...any) ([]Stored, error) {
+func (q *Queue) read(ctx context.Context, where string, args ...any) ([]webhook.StoredDelivery, error) {
 	rows, err := q.pool.Query(ctx, storedSQL+where, args...)
 	if err != nil {
 		return nil, q.explain("read webhook deliveries", err)
 	}
-	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Stored, error) {
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (webhook.StoredDelivery, error) {
 		var (
-			s      Stored
+			s      webhook.StoredDelivery
 			client *string
 			header string
 		)
@@ -130,8 +90,8 @@ func (q *Queue) read(ctx context.Context, where string, args ...any) ([]Stored, 
 	return list, q.readTasks(ctx, list)
 }
 
-func (q *Queue) readTasks(ctx context.Context, list []Stored) error {
-	byID := make(map[string]*Stored, len(list))
+func (q *Queue) readTasks(ctx context.Context, list []webhook.StoredDelivery) error {
+	byID := make(map[string]*webhook.StoredDelivery, len(list))
 	ids := make([]string, len(list))
 	for i := range list {
 		byID[list[i].ID], ids[i] = &list[i], list[i].ID
@@ -144,7 +104,7 @@ func (q *Queue) readTasks(ctx context.Context, list []Stored) error {
 	}
 	var (
 		of string
-		t  StoredTask
+		t  webhook.StoredTask
 	)
 	_, err = pgx.ForEachRow(rows, []any{&of, &t.ID, &t.Action, &t.Endpoint, &t.State, &t.Attempts, &t.NotBefore, &t.Created, &t.Finished, &t.LastError}, func() error {
 		byID[of].Tasks = append(byID[of].Tasks, t)
@@ -157,16 +117,37 @@ func (q *Queue) readTasks(ctx context.Context, list []Stored) error {
 	return nil
 }
 
-// Operator is who orders a replay, for the audit log.
-type Operator struct{ Name, Reason string }
+// Body returns the body of a delivery as received. The error wraps
+// [webhook.ErrDeliveryNotFound] or [webhook.ErrBodyDeleted] where it is not kept.
+func (q *Queue) Body(ctx context.Context, id string) ([]byte, error) {
+	canonical, ok := uuid.Parse(id)
+	if !ok {
+		return nil, fmt.Errorf("read the body of a delivery: %q is not a UUID", audit.Text(id, 100))
+	}
+	var body []byte
+	err := q.pool.QueryRow(ctx, `SELECT body FROM webhook.deliveries WHERE id = $1`, canonical).Scan(&body)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil, fmt.Errorf("delivery %s: %w", canonical, webhook.ErrDeliveryNotFound)
+	case err != nil:
+		return nil, q.explain("read the body of a delivery", err)
+	case body == nil:
+		return nil, fmt.Errorf("delivery %s: %w", canonical, webhook.ErrBodyDeleted)
+	}
+	return body, nil
+}
 
 // Replay adds a task that sends a stored delivery to an endpoint again, behind the open tasks
 // of its stream. The event of the replay is committed in the same transaction. The error
-// wraps [ErrNotFound] if the delivery or its body was deleted.
-func (q *Queue) Replay(ctx context.Context, id, endpoint string, by Operator) error {
+// wraps [webhook.ErrDeliveryNotFound] or [webhook.ErrBodyDeleted] if the delivery or its body
+// is not kept.
+func (q *Queue) Replay(ctx context.Context, id, endpoint string, by webhook.Replayer) error {
 	stored, err := q.Show(ctx, id)
 	if err != nil {
 		return err
+	}
+	if stored.BodyBytes == 0 {
+		return fmt.Errorf("replay delivery %s: %w", stored.ID, webhook.ErrBodyDeleted)
 	}
 	if endpoint == "" || len(endpoint) > maxEndpointName {
 		return fmt.Errorf("replay delivery %s: %q is not the name of an endpoint", stored.ID, audit.Text(endpoint, 100))
@@ -180,10 +161,7 @@ func (q *Queue) Replay(ctx context.Context, id, endpoint string, by Operator) er
 			action = t.Action
 		}
 	}
-	e := &audit.Event{Kind: audit.KindAdmin, DecisionID: stored.ID, Action: "webhook_replayed", Message: by.Reason}
-	attribute(e, "operator", by.Name)
-	attribute(e, "endpoint", endpoint)
-	err = q.recorder.RecordWith(ctx, e, audit.Companion{
+	err = q.recorder.RecordWith(ctx, replayEvent(stored.ID, endpoint, by), audit.Companion{
 		Statements: []audit.SQLStatement{{SQL: `SELECT webhook.add_task(id, repository, $2, $3) FROM webhook.deliveries WHERE id = $1 AND body IS NOT NULL`, Args: []any{stored.ID, string(action), endpoint}}},
 		Applied:    audit.SQLStatement{SQL: `SELECT FROM webhook.tasks WHERE delivery_id = $1 AND endpoint = $2 AND id > $3`, Args: []any{stored.ID, endpoint, last}},
 		Void: func(err error) *audit.Event {
@@ -192,9 +170,18 @@ func (q *Queue) Replay(ctx context.Context, id, endpoint string, by Operator) er
 	})
 	switch {
 	case errors.Is(err, audit.ErrNoEffect):
-		return fmt.Errorf("replay delivery %s: %w", stored.ID, ErrNotFound)
+		return fmt.Errorf("replay delivery %s: %w", stored.ID, webhook.ErrBodyDeleted)
 	case err != nil:
 		return fmt.Errorf("replay delivery %s: %w", stored.ID, err)
 	}
 	return nil
+}
+
+func replayEvent(delivery, endpoint string, by webhook.Replayer) *audit.Event {
+	e := &audit.Event{Kind: audit.KindAdmin, DecisionID: delivery, Action: "webhook_replayed", Message: by.Reason}
+	attribute(e, "operator", by.Name)
+	attribute(e, "operator_uid", number(int64(by.UID)))
+	attribute(e, "operator_pid", number(int64(by.PID)))
+	attribute(e, "endpoint", endpoint)
+	return e
 }

@@ -24,12 +24,12 @@ func TestListShowAndReplay(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct {
-		filter Filter
+		filter webhook.DeliveryFilter
 		want   int
 	}{
-		"all": {Filter{}, 3}, "one": {Filter{Limit: 1}, 1}, "receiver": {Filter{Receiver: "other"}, 0}, "repository": {Filter{Repository: repository(1)}, 1},
-		"endpoint": {Filter{Endpoint: "jenkins"}, 3}, "state": {Filter{State: webhook.TaskDead}, 1}, "state of another endpoint": {Filter{Endpoint: "kargo", State: webhook.TaskDead}, 0},
-		"since": {Filter{Since: time.Now().Add(time.Hour)}, 0}, "until": {Filter{Until: time.Now().Add(time.Hour)}, 3},
+		"all": {webhook.DeliveryFilter{}, 3}, "one": {webhook.DeliveryFilter{Limit: 1}, 1}, "receiver": {webhook.DeliveryFilter{Receiver: "other"}, 0}, "repository": {webhook.DeliveryFilter{Repository: repository(1)}, 1},
+		"endpoint": {webhook.DeliveryFilter{Endpoint: "jenkins"}, 3}, "state": {webhook.DeliveryFilter{State: webhook.TaskDead}, 1}, "state of another endpoint": {webhook.DeliveryFilter{Endpoint: "kargo", State: webhook.TaskDead}, 0},
+		"since": {webhook.DeliveryFilter{Since: time.Now().Add(time.Hour)}, 0}, "until": {webhook.DeliveryFilter{Until: time.Now().Add(time.Hour)}, 3},
 	} {
 		list, err := q.List(t.Context(), c.filter)
 		if err != nil || len(list) != c.want {
@@ -49,7 +49,7 @@ func TestListShowAndReplay(t *testing.T) {
 	if err != nil || len(ages) != 1 || ages[0].Open != 2 || ages[0].Dead != 1 || time.Since(ages[0].Oldest) > time.Hour {
 		t.Errorf("%+v, %v", ages, err)
 	}
-	if err := q.Replay(t.Context(), dead.Delivery, "jenkins", Operator{"root (0)", "Jenkins was down"}); err != nil {
+	if err := q.Replay(t.Context(), dead.Delivery, "jenkins", webhook.Replayer{Name: "root (0)", Reason: "Jenkins was down"}); err != nil {
 		t.Fatal(err)
 	}
 	again, err := q.Claim(t.Context(), "jenkins", 10, time.Minute)
@@ -63,12 +63,21 @@ func TestListShowAndReplay(t *testing.T) {
 		if _, err := q.Show(t.Context(), id); err == nil {
 			t.Errorf("%q is shown", id)
 		}
-		if err := q.Replay(t.Context(), id, "jenkins", Operator{}); err == nil {
+		if err := q.Replay(t.Context(), id, "jenkins", webhook.Replayer{}); err == nil {
 			t.Errorf("%q is replayed", id)
 		}
 	}
+	if body, err := q.Body(t.Context(), dead.Delivery); err != nil || string(body) != string(dead.Body) {
+		t.Errorf("%q, %v", body, err)
+	}
 	pgtest.Exec(t, conn, `UPDATE webhook.deliveries SET body = NULL`)
-	if err := q.Replay(t.Context(), dead.Delivery, "jenkins", Operator{}); !errors.Is(err, ErrNotFound) {
+	if err := q.Replay(t.Context(), dead.Delivery, "jenkins", webhook.Replayer{}); !errors.Is(err, webhook.ErrBodyDeleted) {
+		t.Error(err)
+	}
+	if _, err := q.Body(t.Context(), dead.Delivery); !errors.Is(err, webhook.ErrBodyDeleted) {
+		t.Error(err)
+	}
+	if _, err := q.Body(t.Context(), uuid.NewV4()); !errors.Is(err, webhook.ErrDeliveryNotFound) {
 		t.Error(err)
 	}
 }

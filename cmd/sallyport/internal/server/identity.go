@@ -150,8 +150,9 @@ func (s *server) listenControl(context.Context) error {
 func (s *server) buildControl(context.Context) error {
 	s.stop.Guard(s.gate, s.tracker)
 	agents, agentEndpoints := s.agentCredentials()
+	deliveries, endpoints := s.storedDeliveries()
 	s.control = admin.NewControl(operator.Operations(operator.Config{
-		Agents: agents, AgentEndpoints: agentEndpoints, Record: s.audit.Record, Revocations: s.store, Repositories: s.authenticator, Tunnels: s.tracker, Stop: s.stop,
+		Agents: agents, AgentEndpoints: agentEndpoints, Deliveries: deliveries, Endpoints: endpoints, Record: s.audit.Record, Revocations: s.store, Repositories: s.authenticator, Tunnels: s.tracker, Stop: s.stop,
 		Reload: s.reloadPolicy, Log: s.log,
 	}), s.log.With("component", "control"))
 	return nil

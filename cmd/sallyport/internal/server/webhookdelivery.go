@@ -35,6 +35,15 @@ func (s *server) agentCredentials() (operator.AgentCredentials, []string) {
 	return s.delivery.Credentials(), s.delivery.AgentEndpoints()
 }
 
+// storedDeliveries returns the queue of deliveries for operators, and the names of all
+// endpoints; nil: there are no webhooks.
+func (s *server) storedDeliveries() (operator.Deliveries, []string) {
+	if s.delivery == nil {
+		return nil, nil
+	}
+	return s.delivery.Queue(), s.delivery.Endpoints()
+}
+
 // runDelivery delivers until ctx ends or [server.drainDelivery] is called.
 func (s *server) runDelivery(ctx context.Context, routine func(func())) {
 	if s.delivery != nil {

@@ -1,5 +1,6 @@
 // Package webhookcmd is the command group `sallyport webhook`: it makes receivers, changes
-// their secrets, tests them, and lists them; it has the agent and the agents' credentials.
+// their secrets, tests them, and lists them; it lists, shows and replays deliveries; it has the
+// agent and the agents' credentials.
 package webhookcmd
 
 import (
@@ -14,8 +15,8 @@ import (
 
 // New makes `sallyport webhook`.
 func New() *cobra.Command {
-	parent := &cobra.Command{Use: "webhook", Short: "Make, test and list receivers of webhooks, change their secrets, and run agents", Args: cli.NoArguments, RunE: cli.Help}
-	parent.AddCommand(newAdd(), newList(), newRotate(), newTest(), newAgent(), newAgentCredential())
+	parent := &cobra.Command{Use: "webhook", Short: "Make and test receivers of webhooks, replay deliveries, and run agents", Args: cli.NoArguments, RunE: cli.Help}
+	parent.AddCommand(newAdd(), newList(), newRotate(), newTest(), newDeliveries(), newDeadLetters(), newShow(), newReplay(), newAgent(), newAgentCredential())
 	return parent
 }
 

@@ -203,6 +203,9 @@ func (d *Delivery) Close() {
 // Credentials returns the store of the agents' credentials; nil: no endpoint is for agents.
 func (d *Delivery) Credentials() *agentpg.Credentials { return d.credentials }
 
+// Endpoints returns the names of all endpoints, as configured.
+func (d *Delivery) Endpoints() []string { return d.names }
+
 // AgentEndpoints returns the names of the endpoints with agent: true.
 func (d *Delivery) AgentEndpoints() (names []string) {
 	for _, e := range d.config.Webhooks.Endpoints {
