@@ -69,6 +69,7 @@ var alertCases = map[string]alertCase{
 	"deployment bypassed":  {alerts: []string{"SallyportDeploymentUnobserved"}, state: stateDeploymentBypassed},
 	"schema differs":       {alerts: []string{"SallyportSchemaDiffers", "SallyportSchemaNotCompared"}, hold: 2 * time.Hour, state: stateSchemaDiffers},
 	"self-test failed":     {alerts: []string{"SallyportSelfTestFailed", "SallyportSelfTestMissing"}, hold: 50 * time.Hour, state: stateSelfTestFailed},
+	"secret old":           {alerts: []string{"SallyportSecretOld"}, state: stateSecretOld},
 	"webhooks":             {alerts: []string{"SallyportWebhookSecretRejected", "SallyportWebhookSecretOld", "SallyportWebhookNetworksExpired", "SallyportWebhooksUnavailable"}, hold: 10 * time.Minute, state: stateWebhooks},
 	"webhook endpoints":    {alerts: []string{"SallyportWebhookEndpointFailing", "SallyportWebhookDeliveriesWaiting", "SallyportWebhookDeadLetters", "SallyportWebhookAgentCredentialOld"}, state: stateWebhookEndpoints},
 	"panic":                {alerts: []string{"SallyportPanic"}, state: statePanic},

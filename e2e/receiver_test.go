@@ -147,6 +147,16 @@ func TestReceiver(t *testing.T) {
 	}
 }
 
+func stateSecretOld(t *testing.T) []alertScrape {
+	w := newFixture(t, options{})
+	w.start()
+	at := time.Now().Add(-91 * 24 * time.Hour)
+	if err := os.Chtimes(w.database.urlFile, at, at); err != nil {
+		t.Fatal(err)
+	}
+	return []alertScrape{{Body: w.scrape()}}
+}
+
 // stateWebhooks: one receiver has an old secret and a database that is unavailable, one an
 // empty secret, and one a list of networks that cannot be fetched.
 func stateWebhooks(t *testing.T) []alertScrape {

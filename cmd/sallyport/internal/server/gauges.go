@@ -15,6 +15,7 @@ func (s *server) gauges() {
 	s.workerMetrics()
 	s.reevaluationGauges()
 	s.identityGauges()
+	s.secretGauges()
 }
 
 func (s *server) policyGauges() {

@@ -168,9 +168,9 @@ func (d *Delivery) Run(ctx context.Context) {
 	all.Wait()
 }
 
-// forget deletes old bodies until ctx ends.
+// forget deletes old bodies, at once and then at an interval, until ctx ends.
 func (d *Delivery) forget(ctx context.Context) {
-	for pause.For(ctx, forgetInterval) {
+	for more := true; more; more = pause.For(ctx, forgetInterval) {
 		if _, err := d.queue.Forget(ctx, d.config.Webhooks.BodyMaxAge); err != nil && ctx.Err() == nil {
 			d.config.Log.Warn("old webhook bodies not deleted", "error", err)
 		}
