@@ -1,5 +1,10 @@
 package webhook
 
+import (
+	"net"
+	"strings"
+)
+
 // movesRefs are the events that report a changed ref: pushes, and merges of a pull request.
 // mirror:repo_synchronized is the push of a Data Center mirror.
 var movesRefs = map[Kind]map[string]bool{
@@ -36,6 +41,38 @@ func (e *Event) affects(kind RefType, name string) bool {
 		}
 	}
 	return false
+}
+
+// FromRepository reports whether the event is about the repository at an address from which
+// Git fetches. Known is false if that cannot be determined: the event names no repository or
+// no URL of it, or none on the host of the address, which may be a mirror. On the same host,
+// the address is that of one of the event's URLs, or its path ends in the full name.
+func (e *Event) FromRepository(address string) (same, known bool) {
+	wanted, err := NormalizeURL(address)
+	if e == nil || e.Repository == nil || err != nil {
+		return false, false
+	}
+	for _, u := range e.Repository.URLs {
+		found, err := NormalizeURL(u)
+		if err != nil || hostOf(found) != hostOf(wanted) {
+			continue
+		}
+		known = true
+		if found == wanted || strings.HasSuffix(wanted, "/"+strings.ToLower(e.Repository.FullName)) {
+			return true, true
+		}
+	}
+	return false, known
+}
+
+// hostOf returns the host of a normalized address, without the port: the ports of the
+// protocols differ.
+func hostOf(normalized string) string {
+	authority, _, _ := strings.Cut(normalized, "/")
+	if host, _, err := net.SplitHostPort(authority); err == nil {
+		return host
+	}
+	return strings.Trim(authority, "[]")
 }
 
 // into reports whether the pull request's destination is the repository, or is not named.

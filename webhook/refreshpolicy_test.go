@@ -113,3 +113,45 @@ func TestAffectsTag(t *testing.T) {
 		}
 	}
 }
+
+// TestFromRepository: a repository is another one only where the event has a URL on the host
+// of the address.
+func TestFromRepository(t *testing.T) {
+	t.Parallel()
+	cloud := &Repository{FullName: "acme/Egress-Policy", URLs: []string{"https://bitbucket.org/acme/egress-policy"}}
+	server := &Repository{FullName: "SEC/egress", URLs: []string{"ssh://git@git.acme.example:7999/sec/egress.git", "https://git.acme.example/scm/sec/egress.git", "https://git.acme.example/projects/SEC/repos/egress/browse"}}
+	page := &Repository{FullName: "SEC/egress", URLs: []string{"https://git.acme.example/bitbucket/projects/SEC/repos/egress/browse"}}
+	for _, c := range []struct {
+		repository  *Repository
+		address     string
+		same, known bool
+	}{
+		{cloud, "https://bitbucket.org/acme/egress-policy.git", true, true},
+		{cloud, "ssh://git@bitbucket.org/acme/egress-policy.git", true, true},
+		{cloud, "git@bitbucket.org:acme/egress-policy.git", true, true},
+		{cloud, "https://bitbucket.org/acme/other.git", false, true},
+		{cloud, "https://bitbucket.org/other/egress-policy.git", false, true},
+		{cloud, "https://bitbucket.org/acme/my-egress-policy.git", false, true},
+		{cloud, "https://mirror.acme.example/policy.git", false, false},
+		{cloud, "ssh://git@altssh.bitbucket.org:443/acme/egress-policy.git", false, false},
+		{cloud, "/srv/policy.git", false, false},
+		{cloud, "", false, false},
+		{server, "ssh://git@git.acme.example:7999/sec/egress.git", true, true},
+		{server, "https://git.acme.example/scm/SEC/egress.git", true, true},
+		{server, "https://git.acme.example:8443/scm/sec/egress.git", true, true},
+		{server, "https://git.acme.example/scm/sec/other.git", false, true},
+		{page, "https://git.acme.example/bitbucket/scm/sec/egress.git", true, true},
+		{page, "ssh://git@git.acme.example:7999/sec/app.git", false, true},
+		{&Repository{FullName: "SEC/egress"}, "https://git.acme.example/scm/sec/other.git", false, false},
+		{&Repository{FullName: "SEC/egress", URLs: []string{"javascript:x", "https://git.acme.example/%2e"}}, "https://git.acme.example/scm/sec/other.git", false, false},
+		{nil, "https://bitbucket.org/acme/egress-policy.git", false, false},
+	} {
+		e := &Event{Repository: c.repository}
+		if same, known := e.FromRepository(c.address); same != c.same || known != c.known {
+			t.Errorf("%+v from %q: %v, %v", c.repository, c.address, same, known)
+		}
+	}
+	if _, known := (*Event)(nil).FromRepository("https://bitbucket.org/acme/egress-policy.git"); known {
+		t.Error("an event that is missing has a repository")
+	}
+}

@@ -27,12 +27,19 @@ func routesOf(r config.WebhookReceiver) []webhook.Route {
 }
 
 // AffectsPolicy returns the check of whether an event may have changed the branch or tag
-// from which policy is read; nil if policy does not come from Git.
+// from which policy is read; nil if policy does not come from Git. An event of a repository
+// that is known to be another one may not have: any repository may have such a branch. A
+// merge of a pull request is an event of its destination's repository.
 func AffectsPolicy(p *config.Policy) func(*webhook.Event) bool {
 	if p.Git == nil {
 		return nil
 	}
 	return func(e *webhook.Event) bool {
+		if p.Git.URL != nil {
+			if same, known := e.FromRepository(p.Git.URL.String()); known && !same {
+				return false
+			}
+		}
 		if p.Git.Tag != "" {
 			return webhook.AffectsTag(e, p.Git.Tag)
 		}

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -322,7 +323,8 @@ func TestShutdownAnswers(t *testing.T) {
 	}
 }
 
-// TestAffectsPolicy: only the branch or tag of the policy counts.
+// TestAffectsPolicy: only the branch or tag of the policy counts, and only of its repository
+// where that is known.
 func TestAffectsPolicy(t *testing.T) {
 	t.Parallel()
 	push := func(kind webhook.RefType, name string) *webhook.Event {
@@ -330,11 +332,19 @@ func TestAffectsPolicy(t *testing.T) {
 	}
 	branch := AffectsPolicy(&config.Policy{Git: &config.Git{Branch: "main"}, Candidate: &config.Candidate{Branch: "next"}})
 	tag := AffectsPolicy(&config.Policy{Git: &config.Git{Tag: "in-force"}})
+	located := AffectsPolicy(&config.Policy{Git: &config.Git{Branch: "main", URL: &url.URL{Scheme: "https", Host: "bitbucket.org", Path: "/acme/policy.git"}}})
+	from := func(page string) *webhook.Event {
+		e := push(webhook.Branch, "main")
+		e.Repository = &webhook.Repository{FullName: "acme/app", URLs: []string{page}}
+		return e
+	}
 	for _, c := range []struct {
 		affects func(*webhook.Event) bool
 		event   *webhook.Event
 		want    bool
 	}{
+		{located, from("https://bitbucket.org/acme/policy"), true}, {located, from("https://bitbucket.org/acme/app"), false},
+		{located, from("https://git.acme.example/acme/app"), true}, {located, push(webhook.Branch, "main"), true}, {branch, from("https://bitbucket.org/acme/app"), true},
 		{branch, push(webhook.Branch, "main"), true}, {branch, push(webhook.Branch, "next"), true}, {branch, push(webhook.Branch, "fix"), false}, {branch, push(webhook.Tag, "main"), false},
 		{tag, push(webhook.Tag, "in-force"), true}, {tag, push(webhook.Branch, "main"), false}, {tag, push(webhook.Branch, "in-force"), false},
 	} {
