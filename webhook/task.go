@@ -76,9 +76,12 @@ type Store interface {
 	// webhook_unqueued follows it.
 	Done(ctx context.Context, t Task, r TaskResult) error
 	// Retry ends the lease of a task that failed. The task can be claimed again from the
-	// given time on; the rest of its stream waits for it. After the first attempt the event
-	// webhook_failed is committed in the same transaction.
+	// given time on; the rest of its stream waits for it. With the first failure of a task the
+	// event webhook_failed is committed in the same transaction.
 	Retry(ctx context.Context, t Task, at time.Time, cause string) error
+	// Release ends the lease of a task whose attempt was aborted or never began: that is no
+	// failure of the endpoint, and no event. The task can be claimed again at once.
+	Release(ctx context.Context, t Task) error
 	// Dead ends a task as a dead letter, and frees its stream. The event webhook_failed with
 	// final=true is committed in the same transaction.
 	Dead(ctx context.Context, t Task, cause string) error

@@ -17,6 +17,9 @@ var operations = map[string]func(ctx context.Context, s *Server, q *queue, t web
 	"extend": func(ctx context.Context, s *Server, _ *queue, t webhook.Task, _ leaseRequest) error {
 		return s.result(t, s.c.Store.Extend(ctx, t, s.c.Lease))
 	},
+	"release": func(ctx context.Context, s *Server, _ *queue, t webhook.Task, _ leaseRequest) error {
+		return s.result(t, s.c.Store.Release(ctx, t))
+	},
 	"done":  done,
 	"retry": retry,
 	"dead":  dead,

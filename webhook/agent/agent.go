@@ -11,6 +11,7 @@
 //	/agent/v1/claim   {"max": 4, "wait_seconds": 25}       200 with tasks, or 204: none came
 //	/agent/v1/extend  {"lease": "…"}                       204
 //	/agent/v1/done    {"lease": "…", "status": 200, "duration_ms": 12}  204
+//	/agent/v1/release {"lease": "…"}                       204
 //	/agent/v1/retry   {"lease": "…", "after_ms": 1500, "cause": "…"}    204
 //	/agent/v1/dead    {"lease": "…", "cause": "…"}         204
 //

@@ -125,12 +125,12 @@ func (s *Server) give(c Credential, q *queue, tasks []webhook.Task) (given []tas
 		}
 		header, err := dispatch.Header(&t, q.endpoint.Signer, time.Now())
 		if err != nil {
-			s.release(tasks, "the delivery cannot be signed")
+			s.fail(tasks, "the delivery cannot be signed")
 			return nil, err
 		}
 		lease, err := seal(c.LeaseKey, t)
 		if err != nil {
-			s.release(tasks, "the lease cannot be encoded")
+			s.fail(tasks, "the lease cannot be encoded")
 			return nil, err
 		}
 		given = append(given, task{lease, t.Delivery, t.Attempt, t.Received, t.Receiver, t.Event, t.Repository, header, t.Body})
@@ -138,11 +138,24 @@ func (s *Server) give(c Credential, q *queue, tasks []webhook.Task) (given []tas
 	return given, nil
 }
 
-// release lets tasks be claimed again at once. If that fails, their leases expire.
+// release lets tasks be claimed again at once: no attempt was made.
 func (s *Server) release(tasks []webhook.Task, cause string) {
 	for _, t := range tasks {
+		s.c.Log.Debug("webhook task released", "endpoint", t.Endpoint, "delivery", t.Delivery, "reason", cause)
+	}
+	s.giveBack(tasks, s.c.Store.Release)
+}
+
+// fail records that tasks cannot be given out.
+func (s *Server) fail(tasks []webhook.Task, cause string) {
+	s.giveBack(tasks, func(ctx context.Context, t webhook.Task) error { return s.c.Store.Retry(ctx, t, time.Now(), cause) })
+}
+
+// giveBack ends the leases of tasks. If that fails, they expire.
+func (s *Server) giveBack(tasks []webhook.Task, end func(context.Context, webhook.Task) error) {
+	for _, t := range tasks {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		if err := s.c.Store.Retry(ctx, t, time.Now(), cause); err != nil {
+		if err := end(ctx, t); err != nil {
 			s.c.Log.Warn("webhook task not released: its lease has to expire", "endpoint", t.Endpoint, "delivery", t.Delivery, "error", err)
 		}
 		cancel()

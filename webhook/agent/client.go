@@ -141,6 +141,11 @@ func (c *Client) Retry(ctx context.Context, t webhook.Task, at time.Time, cause 
 	return c.acknowledge(ctx, "retry", t, leaseRequest{AfterMS: after.Milliseconds(), Cause: cause})
 }
 
+// Release implements [webhook.Store].
+func (c *Client) Release(ctx context.Context, t webhook.Task) error {
+	return c.acknowledge(ctx, "release", t, leaseRequest{})
+}
+
 // Dead implements [webhook.Store].
 func (c *Client) Dead(ctx context.Context, t webhook.Task, cause string) error {
 	return c.acknowledge(ctx, "dead", t, leaseRequest{Cause: cause})

@@ -128,6 +128,10 @@ func (s *store) Retry(_ context.Context, t webhook.Task, at time.Time, cause str
 	return s.end(t, func(r *row) { r.state, r.notBefore, s.causes[r.Delivery] = webhook.TaskPending, at, cause })
 }
 
+func (s *store) Release(_ context.Context, t webhook.Task) error {
+	return s.end(t, func(r *row) { r.state = webhook.TaskPending })
+}
+
 func (s *store) Dead(_ context.Context, t webhook.Task, cause string) error {
 	return s.end(t, func(r *row) { r.state, s.causes[r.Delivery] = webhook.TaskDead, cause })
 }

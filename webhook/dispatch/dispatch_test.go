@@ -402,6 +402,13 @@ func (s *separated) Retry(ctx context.Context, t webhook.Task, at time.Time, cau
 	return s.memory.Retry(ctx, t, at, cause)
 }
 
+func (s *separated) Release(ctx context.Context, t webhook.Task) error {
+	if err := s.err(); err != nil {
+		return err
+	}
+	return s.memory.Release(ctx, t)
+}
+
 // TestAttemptEndsWithItsLease aborts an attempt whose lease cannot be extended, before
 // another instance can claim the task.
 func TestAttemptEndsWithItsLease(t *testing.T) {

@@ -135,6 +135,10 @@ func (m *memory) Retry(ctx context.Context, t webhook.Task, at time.Time, _ stri
 	return m.end(ctx, "retry", t, func(r *row) { r.state, r.notBefore = webhook.TaskPending, at })
 }
 
+func (m *memory) Release(ctx context.Context, t webhook.Task) error {
+	return m.end(ctx, "release", t, func(r *row) { r.state = webhook.TaskPending })
+}
+
 func (m *memory) Dead(ctx context.Context, t webhook.Task, cause string) error {
 	return m.end(ctx, "dead", t, func(r *row) { r.state, m.dead[r.ID] = webhook.TaskDead, cause })
 }

@@ -28,7 +28,8 @@ func (w *worker) carryOut(t webhook.Task, until time.Time) {
 	case errors.Is(err, webhook.ErrLeaseLost):
 		w.lost(t)
 	case err != nil: // aborted: no fault of the endpoint
-		w.commit(t, "release", func(ctx context.Context) error { return w.d.store.Retry(ctx, t, time.Now(), err.Error()) })
+		w.d.log.Info("webhook delivery aborted", "endpoint", w.endpoint.Name, "delivery", t.Delivery, "attempt", t.Attempt, "reason", err)
+		w.commit(t, "release", func(ctx context.Context) error { return w.d.store.Release(ctx, t) })
 	default:
 		w.d.observer.Attempted(w.endpoint.Name, a.Outcome(), a.Duration)
 		w.judge(a)

@@ -123,10 +123,22 @@ func (q *Queue) Done(ctx context.Context, t webhook.Task, r webhook.TaskResult) 
 // Retry implements [webhook.Store].
 func (q *Queue) Retry(ctx context.Context, t webhook.Task, at time.Time, cause string) error {
 	cause = audit.Text(cause, maxCause)
-	if t.Attempt > 1 {
+	var failed bool
+	err := q.pool.QueryRow(ctx, `SELECT last_error IS NOT NULL FROM webhook.tasks WHERE id = $1`, t.ID).Scan(&failed)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return fmt.Errorf("webhook task %d: %w", t.ID, webhook.ErrLeaseLost)
+	case err != nil:
+		return q.explain("look for an earlier failure of a webhook task", err)
+	case failed:
 		return q.change(ctx, t, "end an attempt of a webhook task", `SELECT webhook.end_task($1, $2, 'pending', $3, $4)`, cause, at)
 	}
 	return q.end(ctx, t, failedEvent(t, cause, "false"), webhook.TaskPending, cause, at)
+}
+
+// Release implements [webhook.Store].
+func (q *Queue) Release(ctx context.Context, t webhook.Task) error {
+	return q.change(ctx, t, "release a webhook task", `SELECT webhook.end_task($1, $2, 'pending', NULL, NULL)`)
 }
 
 // Dead implements [webhook.Store].

@@ -118,10 +118,11 @@ func TestLateAcknowledgement(t *testing.T) {
 // endings are the calls that need a lease.
 func endings(q *instance) map[string]func(testing.TB, webhook.Task) error {
 	return map[string]func(testing.TB, webhook.Task) error{
-		"extend": func(t testing.TB, x webhook.Task) error { return q.Extend(t.Context(), x, time.Minute) },
-		"done":   func(t testing.TB, x webhook.Task) error { return q.Done(t.Context(), x, webhook.TaskResult{}) },
-		"retry":  func(t testing.TB, x webhook.Task) error { return q.Retry(t.Context(), x, time.Now(), "") },
-		"dead":   func(t testing.TB, x webhook.Task) error { return q.Dead(t.Context(), x, "") },
+		"extend":  func(t testing.TB, x webhook.Task) error { return q.Extend(t.Context(), x, time.Minute) },
+		"done":    func(t testing.TB, x webhook.Task) error { return q.Done(t.Context(), x, webhook.TaskResult{}) },
+		"retry":   func(t testing.TB, x webhook.Task) error { return q.Retry(t.Context(), x, time.Now(), "") },
+		"release": func(t testing.TB, x webhook.Task) error { return q.Release(t.Context(), x) },
+		"dead":    func(t testing.TB, x webhook.Task) error { return q.Dead(t.Context(), x, "") },
 	}
 }
 
@@ -214,5 +215,35 @@ func TestClaimBounds(t *testing.T) {
 	}
 	if seen != 5 {
 		t.Errorf("%d tasks", seen)
+	}
+}
+
+// TestOnlyFailuresAreRecorded: a released attempt has no event, and the first failure has one,
+// whichever attempt it is.
+func TestOnlyFailuresAreRecorded(t *testing.T) {
+	db := migrated(t)
+	q, conn := newInstance(t, db.URL(database.Writer)), admin(t, db)
+	accept(t, q, delivery(repoUUID, 1), allowed("jenkins"))
+	var task *webhook.Task
+	for i, end := range []func() error{
+		func() error { return q.Release(t.Context(), *task) },
+		func() error { return q.Release(t.Context(), *task) },
+		func() error { return q.Retry(t.Context(), *task, time.Now(), "status 500") },
+		func() error { return q.Release(t.Context(), *task) },
+		func() error { return q.Retry(t.Context(), *task, time.Now(), "status 502") },
+		func() error { return q.Done(t.Context(), *task, webhook.TaskResult{Status: 204}) },
+	} {
+		if task = claim(t, q, "jenkins", time.Minute); task == nil || task.Attempt != i+1 {
+			t.Fatalf("attempt %d: %+v", i+1, task)
+		}
+		if err := end(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := q.Release(t.Context(), *task); !errors.Is(err, webhook.ErrLeaseLost) {
+		t.Error(err)
+	}
+	if got := kindsOf(t, conn, task.Delivery); !slices.Equal(got, []string{"webhook_received", "webhook_failed false 3", "webhook_delivered 6 204"}) {
+		t.Errorf("%q", got)
 	}
 }
