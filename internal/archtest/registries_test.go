@@ -14,7 +14,7 @@ import (
 
 // reached are the packages whose code runs for a client's request, and which so
 // may remember something for each key that a client chooses.
-var reached = []string{"proxy", "proxy/frontend", "proxy/goproxy", "proxy/dns", "identity/bitbucket", "internal/bitbucketapi", "identity/postgres", "internal/fair", "internal/totals", "internal/selftest", "webhook", "webhook/listener", "webhook/agent"}
+var reached = []string{"proxy", "proxy/frontend", "proxy/goproxy", "proxy/dns", "identity/bitbucket", "internal/bitbucketapi", "identity/postgres", "internal/eviction", "internal/fair", "internal/totals", "internal/selftest", "webhook", "webhook/listener", "webhook/agent"}
 
 // registries are the maps that live longer than a request: what bounds each, and
 // how it shrinks. A new one needs a line here, and a test that it shrinks.
@@ -41,7 +41,7 @@ var registries = map[string]string{
 	"proxy/frontend.Server.listeners":              "the configuration",
 	"proxy/frontend.Server.conns":                  "limits.max_connections",
 	"proxy/frontend.Server.allowed":                "the configuration",
-	"proxy/frontend.idleLimiter.clients":           "half of limits.max_connections; an address goes with its last connection",
+	"internal/eviction.Limiter.clients":            "half of limits.max_connections, or webhooks.listener.max_connections; an address goes with its last connection",
 	"proxy/goproxy.pools.repositories":             "repositories with requests, until they are quiet: proxy/goproxy.TestInventedHosts",
 	"proxy/dns.Resolver.flights":                   "limits.*.max_concurrent_lookups: proxy/dns.TestSilentNamesOfAnotherRepository",
 	"proxy/dns.Resolver.queued":                    "limits.*.max_queued_requests: proxy/dns.TestSilentNamesOfAnotherRepository",

@@ -50,8 +50,8 @@ func (c *conn) linger() {
 // over. Meanwhile the connection counts as idle: a client that is refused a thousand
 // times a second cannot hold a thousand connections.
 func (c *conn) discard(timeout time.Duration) {
-	c.server.idle.add(c.client.Addr(), &c.idle, c)
-	defer c.server.idle.remove(&c.idle)
+	c.server.idle.Add(host(c.client.Addr()), &c.idle, c)
+	defer c.server.idle.Remove(&c.idle)
 	if c.setReadDeadline(time.Now().Add(timeout)) != nil {
 		return
 	}

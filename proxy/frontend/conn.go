@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sallyport/sallyport/internal/eviction"
 	"github.com/sallyport/sallyport/internal/fair"
 	"github.com/sallyport/sallyport/proxy"
 )
@@ -41,8 +42,8 @@ type conn struct {
 	requests  int       // requests answered so far
 	switched  *switched
 	inside    *inside // the tunnel that the requests are in; nil: none
-	idle      idleEntry
-	evicted   atomic.Bool // by the idleLimiter
+	idle      eviction.Entry
+	evicted   atomic.Bool // by the server's limiter of idle connections
 	state     atomic.Int32
 	cut       atomic.Bool // no body is read from now on
 	drain     time.Time   // deadline while an unread body is drained
@@ -83,15 +84,15 @@ type switched struct {
 	upstream  proxy.Stream
 }
 
-// evict sets conn.evicted and wakes the goroutine of the connection.
-func (c *conn) evict() {
+// Evict sets conn.evicted and wakes the goroutine of the connection.
+func (c *conn) Evict() {
 	c.evicted.Store(true)
 	_ = c.raw.SetReadDeadline(time.Unix(1, 0))
 }
 
 // setReadDeadline sets the deadline of the next read. If the connection was evicted, the
 // deadline is in the past. evicted is read after the deadline is set, so that a concurrent
-// evict is never lost.
+// Evict is never lost.
 func (c *conn) setReadDeadline(t time.Time) error {
 	err := c.stream.SetReadDeadline(t)
 	if c.evicted.Load() {

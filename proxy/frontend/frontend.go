@@ -15,10 +15,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/eviction"
 	"github.com/sallyport/sallyport/internal/fair"
 	"github.com/sallyport/sallyport/policy"
 )
@@ -57,7 +57,7 @@ func New(c Config) (*Server, error) {
 		reading:   fair.New(denialReads),
 		heads:     headShares(c.HeadBytes, c.HeadBytesPerClient),
 		longHeads: fair.New(*c.longHeads),
-		idle:      idleLimiter{max: c.MaxIdle, maxPerClient: c.MaxIdlePerClient, clients: make(map[netip.Addr]*clientConns)},
+		idle:      eviction.New(c.MaxIdle, c.MaxIdlePerClient),
 	}
 	for _, name := range c.Headers {
 		name = strings.ToLower(name)

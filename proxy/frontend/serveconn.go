@@ -8,8 +8,8 @@ func (c *conn) serve() *handover {
 	if len(c.listener.ProxyProtocolFrom) > 0 && !c.proxied() {
 		return nil
 	}
-	c.server.idle.add(c.client.Addr(), &c.idle, c)
-	defer c.server.idle.remove(&c.idle)
+	c.server.idle.Add(host(c.client.Addr()), &c.idle, c)
+	defer c.server.idle.Remove(&c.idle)
 	if c.listener.TLS != nil && !c.handshake() {
 		return nil
 	}
@@ -32,7 +32,7 @@ func (c *conn) serveRequests() *handover {
 		if err != nil {
 			return nil
 		}
-		c.server.idle.remove(&c.idle)
+		c.server.idle.Remove(&c.idle)
 		c.evicted.Store(false) // it was there in time after all
 		h := &c.buf.head
 		if refusal == nil {
@@ -59,7 +59,7 @@ func (c *conn) serveRequests() *handover {
 // await waits for the first byte of a next request, and reports whether it came.
 func (c *conn) await() bool {
 	config := &c.server.config
-	c.server.idle.add(c.client.Addr(), &c.idle, c)
+	c.server.idle.Add(host(c.client.Addr()), &c.idle, c)
 	if c.buf.start == c.buf.end {
 		c.headBytes.Release()
 		if len(c.buf.b) > firstBuffer { // an idle connection has no use for it

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/sallyport/sallyport/internal/eviction"
 	"github.com/sallyport/sallyport/internal/fair"
 )
 
@@ -29,7 +30,7 @@ type Server struct {
 	buffers   sync.Pool // of *buffer
 	open      atomic.Int64
 	rejecting atomic.Int64
-	idle      idleLimiter
+	idle      *eviction.Limiter  // the connections whose next head has not arrived
 	longHeads *fair.Limiter      // the rate of heads of more than 16 KiB, by address
 	heads     *fair.Limiter      // long heads whose step is not known yet, by address
 	cleartext connectionWarnings // plain HTTP requests on TLS listeners
@@ -51,7 +52,7 @@ func (s *Server) Connections() int { return int(s.open.Load()) }
 
 // Idle returns the number of connections whose next head has not arrived.
 func (s *Server) Idle() int {
-	return s.idle.count()
+	return s.idle.Len()
 }
 
 // DenialsRead returns how often steps have read their denials.

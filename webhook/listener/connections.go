@@ -6,8 +6,10 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/sallyport/sallyport/internal/eviction"
 	"github.com/sallyport/sallyport/internal/proxyprotocol"
 )
 
@@ -30,16 +32,22 @@ type connections struct {
 	refused uint64
 }
 
-// add counts a connection whose address is not known yet.
+// add counts a connection whose address is not known yet, unless there are too many.
 func (c *connections) add() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.open >= c.max {
-		c.refused++
 		return false
 	}
 	c.open++
 	return true
+}
+
+// refuse counts a connection that a limit closed.
+func (c *connections) refuse() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.refused++
 }
 
 // identify counts the connection for its address.
@@ -74,19 +82,37 @@ type counted struct {
 	server *Server
 }
 
-// Accept returns the next connection. Over the total limit it closes connections.
+// Accept returns the next connection. At the total limit it evicts another one, and closes
+// the new one if none can be evicted.
 func (l counted) Accept() (net.Conn, error) {
 	for {
 		accepted, err := l.Listener.Accept()
 		if err != nil {
 			return nil, err
 		}
-		if l.server.connections.add() {
+		if l.server.admit() {
 			return &conn{Conn: accepted, server: l.server}, nil
 		}
 		_ = accepted.Close()
 	}
 }
+
+// admit counts a new connection, at the total limit in the place of an evicted one.
+func (s *Server) admit() bool {
+	for !s.connections.add() {
+		s.connections.refuse() // one is closed, the old or the new one
+		if !s.evict() {
+			return false
+		}
+	}
+	return true
+}
+
+// evictOldest evicts the oldest idle connection of the address with the most of them. If all
+// connections have requests in progress, the address with the most of those loses its
+// oldest, which it may have opened to keep others out with slow bodies; the only connection
+// of an address is not evicted then.
+func (s *Server) evictOldest() bool { return s.idle.EvictOldest(1) || s.busy.EvictOldest(2) }
 
 // conn is one connection. Its remote address is that of the client, once begin has read
 // the PROXY protocol header: net/http asks for the address in the connection's own
@@ -99,6 +125,12 @@ type conn struct {
 	client net.Addr
 	key    netip.Addr // that the connection is counted for; invalid: none
 	err    error      // ends the connection
+
+	mu                   sync.Mutex
+	requests             int // in progress
+	ended                bool
+	idleEntry, busyEntry eviction.Entry
+	evicted              atomic.Bool
 
 	closed sync.Once
 }
@@ -143,6 +175,40 @@ func (c *conn) begin() {
 		return
 	}
 	c.key = key
+	c.server.idle.Add(key, &c.idleEntry, c)
+}
+
+// begins and ends move the connection between the idle and the busy ones.
+func (c *conn) begins() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.requests++; c.requests == 1 {
+		c.server.idle.Remove(&c.idleEntry)
+		c.add(c.server.busy, &c.busyEntry)
+	}
+}
+
+func (c *conn) ends() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.requests--; c.requests == 0 {
+		c.server.busy.Remove(&c.busyEntry)
+		c.add(c.server.idle, &c.idleEntry)
+	}
+}
+
+func (c *conn) add(l *eviction.Limiter, e *eviction.Entry) {
+	if !c.ended && !c.evicted.Load() {
+		l.Add(c.key, e, c)
+	}
+}
+
+// Evict closes the connection and ends its count at once: its goroutine, which closes it too,
+// may still have a request in progress.
+func (c *conn) Evict() {
+	c.evicted.Store(true)
+	_ = c.Conn.Close()
+	c.uncount()
 }
 
 // proxied reads the header.
@@ -160,11 +226,21 @@ func (c *conn) proxied() (netip.AddrPort, error) {
 // Close closes the connection, and ends its count.
 func (c *conn) Close() error {
 	err := c.Conn.Close()
-	c.closed.Do(func() {
-		c.begun.Do(func() {}) // a connection that never began is counted for no address
-		c.server.connections.remove(c.key)
-	})
+	c.begun.Do(func() {}) // a connection that never began is counted for no address
+	c.mu.Lock()
+	c.ended = true
+	c.server.idle.Remove(&c.idleEntry)
+	c.server.busy.Remove(&c.busyEntry)
+	c.mu.Unlock()
+	c.uncount()
+	if c.evicted.Load() && errors.Is(err, net.ErrClosed) {
+		return nil
+	}
 	return err
+}
+
+func (c *conn) uncount() {
+	c.closed.Do(func() { c.server.connections.remove(c.key) })
 }
 
 func addressOf(a net.Addr) (netip.AddrPort, bool) {

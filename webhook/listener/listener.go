@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sallyport/sallyport/internal/eviction"
 	"github.com/sallyport/sallyport/internal/fair"
 )
 
@@ -49,7 +50,8 @@ type Config struct {
 	// ProxyProtocolFrom are the networks whose connections begin with a PROXY protocol
 	// header.
 	ProxyProtocolFrom []netip.Prefix
-	// MaxConnections is how many clients may be connected at once; 0: 2000. MaxPerClient is
+	// MaxConnections is how many clients may be connected at once; 0: 2000. Another one evicts
+	// the oldest idle connection of the address with the most. MaxPerClient is
 	// how many connections one address may have (of IPv6, one /64); 0: 200.
 	MaxConnections, MaxPerClient int
 	// Panicked is called with the value of a panic that no receiver recovered; nil: not.
@@ -62,6 +64,8 @@ type Server struct {
 	config      Config
 	http        *http.Server
 	connections connections
+	idle, busy  *eviction.Limiter // connections without and with requests in progress
+	evict       func() bool       // makes room for a new connection
 	bodies      *fair.Limiter
 	badHeaders  atomic.Uint64
 	unknown     atomic.Uint64
@@ -77,6 +81,7 @@ func New(c Config) *Server {
 		connections: connections{max: cmp.Or(c.MaxConnections, 2000), perClient: cmp.Or(c.MaxPerClient, 200), clients: map[netip.Addr]int{}},
 		bodies:      fair.New(fair.Config{Repository: fair.Limit{Bytes: bodyBytesPerClient}, Total: fair.Limit{Bytes: bodyBytes}}),
 	}
+	s.idle, s.busy, s.evict = eviction.New(0, 0), eviction.New(0, 0), s.evictOldest
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	if c.TLS != nil {
@@ -91,10 +96,19 @@ func New(c Config) *Server {
 			MaxConcurrentStreams: maxStreams, MaxReceiveBufferPerConnection: 128 << 10, MaxReceiveBufferPerStream: 64 << 10,
 			SendPingTimeout: idleTimeout, WriteByteTimeout: responseTimeout,
 		},
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			if secured, ok := c.(*tls.Conn); ok {
+				c = secured.NetConn()
+			}
+			return context.WithValue(ctx, connKey{}, c)
+		},
 		ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug),
 	}
 	return s
 }
+
+// connKey is the key of a request's connection in its context.
+type connKey struct{}
 
 // Serve accepts connections until [Server.Shutdown], and then returns nil. Another error
 // means that the listening socket was closed or shut down from outside.
@@ -135,6 +149,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, "internal error", http.StatusInternalServerError)
 		}
 	}()
+	if c, ok := r.Context().Value(connKey{}).(*conn); ok {
+		c.begins()
+		defer c.ends()
+	}
 	if h := s.handlerOf(r); h != nil {
 		h.ServeHTTP(w, r)
 		return

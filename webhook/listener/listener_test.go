@@ -28,7 +28,7 @@ type listenerEnv struct {
 	proceed chan struct{} // lets it be answered
 }
 
-func newListenerEnv(t *testing.T, change func(*Config, *http.Server)) *listenerEnv {
+func newListenerEnv(t *testing.T, change func(*Config, *http.Server), prepare ...func(*Server)) *listenerEnv {
 	t.Helper()
 	e := &listenerEnv{entered: make(chan struct{}, 100), proceed: make(chan struct{})}
 	echo := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -57,6 +57,9 @@ func newListenerEnv(t *testing.T, change func(*Config, *http.Server)) *listenerE
 		timeout := e.http.ReadHeaderTimeout
 		e.Server = New(c)
 		e.http.ReadHeaderTimeout = timeout
+	}
+	for _, p := range prepare {
+		p(e.Server)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -197,13 +200,13 @@ func TestPROXYProtocol(t *testing.T) {
 }
 
 // TestConnectionsAreBounded: one address has its share of the connections, all have the
-// total, and a closed connection makes room.
+// total, and a closed connection makes room. Eviction would make room too.
 func TestConnectionsAreBounded(t *testing.T) {
 	t.Parallel()
 	e := newListenerEnv(t, func(c *Config, _ *http.Server) {
 		c.MaxConnections, c.MaxPerClient = 5, 2
 		c.ProxyProtocolFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
-	})
+	}, withoutEviction)
 	header := func(last int) string { return fmt.Sprintf("PROXY TCP4 203.0.113.%d 10.0.0.1 1 443\r\n", last) }
 	open := func(last int) (*tls.Conn, bool) {
 		conn := e.dial(t, header(last))
@@ -243,13 +246,13 @@ func TestConnectionsAreBounded(t *testing.T) {
 }
 
 // TestPerClientLimitIsNeeded: without a limit per address, one address takes all
-// connections.
+// connections, and others depend on eviction.
 func TestPerClientLimitIsNeeded(t *testing.T) {
 	t.Parallel()
 	e := newListenerEnv(t, func(c *Config, _ *http.Server) {
 		c.MaxConnections, c.MaxPerClient = 3, 3
 		c.ProxyProtocolFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
-	})
+	}, withoutEviction)
 	for range 3 {
 		if _, err := over(e.dial(t, "PROXY TCP4 203.0.113.1 10.0.0.1 1 443\r\n"), "/hooks/policy"); err != nil {
 			t.Fatal(err)
