@@ -302,8 +302,8 @@ func TestRevokedWhileWaiting(t *testing.T) {
 	g.credentials.revoke(credential)
 	delivery := g.store.add("jenkins", "r", nil, "{}")
 	wg.Wait()
-	if state, _ := g.store.state(delivery); state != webhook.TaskPending {
-		t.Errorf("another agent has to wait for the lease: %s", state)
+	if state, cause := g.store.state(delivery); state != webhook.TaskPending || cause != "" {
+		t.Errorf("another agent has to wait for the lease, or a failure is recorded: %s, %q", state, cause)
 	}
 }
 
