@@ -17,7 +17,15 @@ type Attempt struct {
 	RetryAfter time.Duration // what the endpoint requests by Retry-After; 0: nothing
 	Err        error         // why there was no response; never with a secret
 	Duration   time.Duration
+	// Decided is the outcome if neither Status nor Err decides it. The zero value is none.
+	// Delivered without a Status means that the task needed no request.
+	Decided Outcome
+	Detail  string // why the attempt failed, in place of the status; never with a secret
 }
+
+// unneeded reports whether the task was carried out without a request: the endpoint's state
+// remains unknown.
+func (a Attempt) unneeded() bool { return a.Decided == Delivered && a.Status == 0 }
 
 // Outcome is the meaning of an attempt. The zero value is a failure.
 type Outcome uint8
@@ -47,6 +55,8 @@ func (a Attempt) Outcome() Outcome {
 	switch {
 	case a.Err != nil:
 		return Failed
+	case a.Decided != Failed:
+		return a.Decided
 	case 200 <= a.Status && a.Status <= 299:
 		return Delivered
 	}
@@ -63,10 +73,13 @@ func (a Attempt) Outcome() Outcome {
 // Cause describes a failed attempt for operators, without a secret and in at most 300
 // bytes.
 func (a Attempt) Cause() string {
-	if a.Err == nil {
+	text := a.Detail
+	switch {
+	case a.Err != nil:
+		text = a.Err.Error()
+	case text == "":
 		return "the endpoint responded with status " + strconv.Itoa(a.Status)
 	}
-	text := a.Err.Error()
 	if !printable.IsClean(text) {
 		text = printable.Quote(text)
 	}

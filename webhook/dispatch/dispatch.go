@@ -29,6 +29,9 @@ const (
 type Endpoint struct {
 	Name     string
 	RetryFor time.Duration // from the receipt of a delivery; 0: 24 h
+	// Action is the action of the tasks that Send carries out; empty: [webhook.Forward]. A
+	// task with another action becomes a dead letter.
+	Action webhook.Action
 	// Send makes one attempt, and ends early if ctx ends: a [Sender]'s method.
 	Send func(ctx context.Context, t webhook.Task) Attempt
 }
@@ -100,6 +103,7 @@ func New(c Config) (*Dispatcher, error) {
 		if e.Name == "" || e.Send == nil || d.workers[e.Name] != nil {
 			return nil, fmt.Errorf("dispatch: endpoint %q has no name, a name twice, or no sender", e.Name)
 		}
+		e.Action = cmp.Or(e.Action, webhook.Forward)
 		e.RetryFor = cmp.Or(e.RetryFor, 24*time.Hour)
 		w := &worker{d: d, endpoint: e, slots: slots, wake: make(chan struct{}, 1), breaker: breaker{timing: &d.timing}}
 		d.workers[e.Name] = w

@@ -459,3 +459,31 @@ func TestNewRefuses(t *testing.T) {
 		}
 	}
 }
+
+// TestActionOfAnEndpoint: an endpoint carries out its own action and no other, and a task
+// that needed no request changes nothing about its circuit.
+func TestActionOfAnEndpoint(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		for _, repository := range []string{"a", "b", "c"} {
+			accept(t, m, "warehouse", repository)
+		}
+		m.tasks[0].Action, m.tasks[1].Action = webhook.RefreshResource, webhook.RefreshResource
+		send := func(_ context.Context, task webhook.Task) Attempt {
+			if task.ID == 1 {
+				return Attempt{Decided: Delivered}
+			}
+			return Attempt{Status: 403, Detail: "grant the service account patch"}
+		}
+		d, stop := run(t, m, nil, Endpoint{Name: "warehouse", Action: webhook.RefreshResource, RetryFor: time.Hour, Send: send})
+		defer stop()
+		time.Sleep(3 * time.Hour)
+		states := m.states()
+		if states[webhook.TaskDone] != 1 || states[webhook.TaskDead] != 2 || !strings.Contains(m.causeOf(2), "grant the service") || !strings.Contains(m.causeOf(3), `"refresh_resource", and not "forward"`) {
+			t.Errorf("%v, %q, %q", states, m.causeOf(2), m.causeOf(3))
+		}
+		if st := d.Status()[0]; st.Circuit == Closed || !st.Delivered.IsZero() {
+			t.Errorf("%+v", st)
+		}
+	})
+}

@@ -19,7 +19,7 @@ var errLeaseExpired = errors.New("the lease could not be extended in time")
 
 // carryOut sends a task and commits the result. until is when the task's lease ends.
 func (w *worker) carryOut(t webhook.Task, until time.Time) {
-	if cause := Unsendable(t); cause != "" {
+	if cause := unsendable(t, w.endpoint.Action); cause != "" {
 		w.commitDead(t, cause)
 		return
 	}
@@ -32,16 +32,20 @@ func (w *worker) carryOut(t webhook.Task, until time.Time) {
 		w.commit(t, "release", func(ctx context.Context) error { return w.d.store.Release(ctx, t) })
 	default:
 		w.d.observer.Attempted(w.endpoint.Name, a.Outcome(), a.Duration)
-		w.judge(a)
+		if !a.unneeded() {
+			w.judge(a)
+		}
 		w.settle(t, a)
 	}
 }
 
-// Unsendable returns why a task can never be sent; empty: it can.
-func Unsendable(t webhook.Task) string {
+// Unsendable returns why a task can never be forwarded; empty: it can.
+func Unsendable(t webhook.Task) string { return unsendable(t, webhook.Forward) }
+
+func unsendable(t webhook.Task, can webhook.Action) string {
 	switch {
-	case t.Action != webhook.Forward:
-		return fmt.Sprintf("this version cannot carry out the action %q", t.Action)
+	case t.Action != can:
+		return fmt.Sprintf("%q carries out the action %q, and not %q: correct the route", t.Endpoint, can, t.Action)
 	case t.Body == nil:
 		return "the body was deleted because of its age (webhooks.body_max_age)"
 	}
