@@ -36,6 +36,7 @@ var core = map[string][]string{
 	"webhook":                 {module + "/policy", module + "/internal/destination", module + "/internal/uuid"},
 	"reconcile":               {module + "/identity", module + "/audit", module + "/internal/pause", module + "/internal/uuid"},
 	"webhook/agent":           {module + "/webhook", module + "/webhook/dispatch", module + "/internal/printable", module + "/internal/uuid"},
+	"webhook/resource":        {module + "/webhook", module + "/webhook/dispatch", module + "/internal/pause"},
 	"webhook/dispatch":        {module + "/webhook", module + "/internal/pause", module + "/internal/printable"},
 }
 
