@@ -48,6 +48,7 @@ func (l *loader) view(u *part, deciding, resolved map[string]*ast.Module) *check
 	view.Repositories = l.known
 	if known := l.options.Webhooks; known != nil {
 		view.Receivers, view.Endpoints = append([]string{}, known.Receivers...), append([]string{}, known.Endpoints...)
+		view.Resources = append([]string{}, known.Resources...)
 	}
 	view.Fields = func(path string) []string { return u.domain.schema().fields[path] }
 	view.FieldType = func(path string) string { return u.domain.schema().types[path] }

@@ -166,12 +166,19 @@ func (s *Set) RepositoryOfDelivery(input []byte) (string, error) {
 
 var errNoDelivery = errors.New("the recorded input is not about a delivery")
 
-// knownEndpoints is an error if a route names an endpoint that is not configured: the
-// delivery would not reach it.
+// knownEndpoints is an error if a route names an endpoint or a resource that is not
+// configured: the delivery would not reach it.
 func (s *Set) knownEndpoints(routes []entry) error {
 	known := s.loader.options.Webhooks
 	for _, e := range routes {
-		if known != nil && e.route.Endpoint != "" && !slices.Contains(known.Endpoints, e.route.Endpoint) {
+		if known == nil || e.route.Endpoint == "" {
+			continue
+		}
+		if e.route.Action == webhook.RefreshResource {
+			if !slices.Contains(known.Resources, e.route.Endpoint) {
+				return fmt.Errorf("policy: the rule %s refreshes the resource %q, which is not configured", e.rule, e.route.Endpoint)
+			}
+		} else if !slices.Contains(known.Endpoints, e.route.Endpoint) {
 			return fmt.Errorf("policy: the rule %s routes to the endpoint %q, which is not configured", e.rule, e.route.Endpoint)
 		}
 	}

@@ -379,6 +379,25 @@ func TestUnknownEndpointIsAnError(t *testing.T) {
 	wantDelivery(t, set, "deny policy_error error", "ref=branch:main:updated")
 }
 
+// TestEndpointIsNotAResource: a route to a resource by the name of an endpoint is an error.
+func TestEndpointIsNotAResource(t *testing.T) {
+	t.Parallel()
+	files := strings.ReplaceAll(hooks, `"action": "forward"`, `"action": "refresh_resource"`)
+	for want, names := range map[string]WebhookNames{
+		"deny policy_error error":          {Receivers: []string{"builds", "policy"}, Endpoints: []string{"jenkins", "kargo"}},
+		"allow policy_allowed rule=pushes": {Receivers: []string{"builds", "policy"}, Resources: []string{"jenkins", "kargo"}},
+	} {
+		set, err := loadWith(t, files, Options{Webhooks: &names})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := set.DecideDelivery(t.Context(), deliveryOf(t, "ref=branch:main:updated"))
+		if text := describedDelivery(got, err); !strings.HasPrefix(text, want) {
+			t.Errorf("%+v: %s, want %s", names, text, want)
+		}
+	}
+}
+
 func BenchmarkDecideDelivery(b *testing.B) {
 	for name, files := range map[string]string{"organization": hooks, "with a repository": hooks + ownHooks} {
 		set := mustLoad(b, files)

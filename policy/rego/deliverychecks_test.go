@@ -29,6 +29,9 @@ var deliveryMistakes = []struct{ name, files, at, says string }{
 	{"an endpoint of refresh_policy", inWebhook(`route contains {"rule": "x", "action": "refresh_policy", "endpoint": "jenkins"} if input.event == "repo:push"`), "webhook/a.rego:3", "the action refresh_policy has no endpoint"},
 	{"an endpoint that is a number", inWebhook(`route contains {"rule": "x", "action": "forward", "endpoint": 7} if input.event == "repo:push"`), "webhook/a.rego:3", "endpoint is not a string"},
 	{"an unknown endpoint", inWebhook(`route contains {"rule": "x", "action": "forward", "endpoint": "jenkns"} if input.event == "repo:push"`), "webhook/a.rego:3", "did you mean jenkins?"},
+	{"an unknown resource", inWebhook(`route contains {"rule": "x", "action": "refresh_resource", "endpoint": "warehous"} if input.event == "repo:push"`), "webhook/a.rego:3", "did you mean warehouse?"},
+	{"an endpoint as a resource", inWebhook(`route contains {"rule": "x", "action": "refresh_resource", "endpoint": "jenkins"} if input.event == "repo:push"`), "webhook/a.rego:3", "no resource is named"},
+	{"a resource as an endpoint", inWebhook(`route contains {"rule": "x", "action": "forward", "endpoint": "warehouse"} if input.event == "repo:push"`), "webhook/a.rego:3", "no endpoint is named"},
 	{"an unknown endpoint in a document", inWebhook(`route contains {"rule": "x", "action": "forward", "endpoint": data.ci} if input.event == "repo:push"`) + "-- data/x.yaml --\nci: jenkns\n", "data/x.yaml:1", "did you mean jenkins?"},
 	{"an unknown receiver", inWebhook(`deny contains {"rule": "x"} if input.receiver == "bulids"`), "webhook/a.rego:3", "did you mean builds?"},
 	{"an unknown kind", inWebhook(`allow contains {"rule": "x"} if input.kind == "server"`), "webhook/a.rego:3", `input.kind is never "server"`},
@@ -76,7 +79,7 @@ func TestDeliveryMistakes(t *testing.T) {
 	for _, c := range deliveryMistakes {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			options := Options{Names: true, Webhooks: &WebhookNames{Receivers: []string{"builds", "policy"}, Endpoints: []string{"jenkins", "kargo"}}}
+			options := Options{Names: true, Webhooks: &WebhookNames{Receivers: []string{"builds", "policy"}, Endpoints: []string{"jenkins", "kargo"}, Resources: []string{"warehouse"}}}
 			problems, warnings, err := Check(t.Context(), snapshot(t, c.files), options)
 			if err != nil {
 				t.Fatal(err)
@@ -134,7 +137,7 @@ test_tags_are_denied if {
 	{d.rule | some d in webhook.deny} == {"no-tags"} with input as delivery("repo:push", [{"type": "tag", "name": "v1", "change": "created"}])
 }
 `
-	options := Options{Names: true, Webhooks: &WebhookNames{Receivers: []string{"builds", "policy"}, Endpoints: []string{"jenkins", "kargo"}}}
+	options := Options{Names: true, Webhooks: &WebhookNames{Receivers: []string{"builds", "policy"}, Endpoints: []string{"jenkins"}, Resources: []string{"kargo"}}}
 	problems, warnings, err := Check(t.Context(), snapshot(t, files), options)
 	if findings := remarks(slices.Concat(problems, warnings)); err != nil || len(findings) > 0 {
 		t.Errorf("%v\n%v", err, findings)

@@ -17,10 +17,10 @@ func NamesUnknownRepository(e Error) bool {
 	return strings.HasPrefix(e.Message, check.UnknownRepository)
 }
 
-// NamesUnknownWebhook reports whether a warning is about a receiver or an endpoint that is
-// not in [Options.Webhooks].
+// NamesUnknownWebhook reports whether a warning is about a receiver, an endpoint or a
+// resource that is not in [Options.Webhooks].
 func NamesUnknownWebhook(e Error) bool {
-	return strings.HasPrefix(e.Message, check.UnknownReceiver) || strings.HasPrefix(e.Message, check.UnknownEndpoint)
+	return slices.ContainsFunc([]string{check.UnknownReceiver, check.UnknownEndpoint, check.UnknownResource}, func(begin string) bool { return strings.HasPrefix(e.Message, begin) })
 }
 
 // UnknownRepositories returns where a set names a repository that is not in names, the

@@ -79,9 +79,9 @@ type Unit struct {
 	// Repositories are the full names of the existing repositories; nil if they are not
 	// known.
 	Repositories map[string]bool
-	// Receivers and Endpoints are the configured names for deliveries; nil if they are not
-	// known.
-	Receivers, Endpoints []string
+	// Receivers, Endpoints and Resources are the configured names for deliveries; nil if they
+	// are not known.
+	Receivers, Endpoints, Resources []string
 
 	// EntryValue returns the fault of a value of an entry's key, and a remedy; "" if
 	// there is none. nil: values are not checked.

@@ -44,6 +44,7 @@ var deliveryValues = map[string]func(u *Unit, s string) mistake{
 const (
 	UnknownReceiver = "no receiver is named "
 	UnknownEndpoint = "no endpoint is named "
+	UnknownResource = "no resource is named "
 )
 
 // receiver judges by the configured receivers, if they are known.

@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/sallyport/sallyport/webhook"
 )
 
 // Entries finds invalid values that an entry gets from another literal or from a
@@ -31,7 +33,7 @@ func Entries(u *Unit) []Finding {
 				case ok && unknown(v) && (key == "limits" || key == "protocol" || key == "action"):
 					o.entryValue(string(key), v)
 				case ok && key == "endpoint":
-					o.endpoint(v)
+					o.endpoint(entry, v)
 				}
 			})
 		}
@@ -39,8 +41,18 @@ func Entries(u *Unit) []Finding {
 	return o.found
 }
 
-// endpoint judges the endpoint of a route by the configured ones, if they are known.
-func (o *operands) endpoint(t *ast.Term) {
+// endpoint judges the endpoint of a route by the configured endpoints or resources, if they
+// are known.
+func (o *operands) endpoint(entry ast.Object, t *ast.Term) {
+	known, message := o.unit.Endpoints, UnknownEndpoint
+	switch action := entry.Get(ast.StringTerm("action")); {
+	case action == nil || unknown(action):
+		if known != nil {
+			known = slices.Concat(known, o.unit.Resources)
+		}
+	case ast.String(webhook.RefreshResource).Compare(action.Value) == 0:
+		known, message = o.unit.Resources, UnknownResource
+	}
 	for _, from := range o.scope.origins(t) {
 		if from.member {
 			continue
@@ -50,7 +62,7 @@ func (o *operands) endpoint(t *ast.Term) {
 			if !ok {
 				return nil
 			}
-			return o.unit.reported(v, configured(o.unit.Endpoints, UnknownEndpoint, string(s)))
+			return o.unit.reported(v, configured(known, message, string(s)))
 		})
 	}
 }
