@@ -10,6 +10,10 @@ import (
 // causes the other actions.
 var triggers = map[Action]map[Kind][]string{
 	RefreshPolicy: {Cloud: {"repo:push", "pullrequest:fulfilled"}, DataCenter: {"repo:refs_changed", "pr:merged"}},
+	RefreshResource: {
+		Cloud:      {"repo:push", "pullrequest:fulfilled", "pullrequest:rejected"},
+		DataCenter: {"repo:refs_changed", "mirror:repo_synchronized", "pr:merged", "pr:declined"},
+	},
 	// Names come from Bitbucket Cloud's API.
 	RefreshNames: {Cloud: {"repo:updated", "repo:transfer", "repo:deleted", "project:updated"}},
 }

@@ -21,7 +21,7 @@ func exampleHouse(t *testing.T, text string) (file string) {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"bitbucket-token", "database-url", "sealer-database-url", "migration-url", "policy-token", "policy-signers", "checkpoint-key", "checkpoint-token", "webhook-secret", "webhook-secret-before", "endpoint-secret"} {
+	for _, name := range []string{"bitbucket-token", "database-url", "sealer-database-url", "migration-url", "policy-token", "policy-signers", "checkpoint-key", "checkpoint-token", "webhook-secret", "webhook-secret-before", "endpoint-secret", "cluster-token"} {
 		writeFile(t, filepath.Join(directory, "secrets", name), "swordfish\n")
 	}
 	writeFile(t, filepath.Join(directory, "secrets", "upstream-credential"), "user:swordfish\n")

@@ -118,6 +118,9 @@ var webhookAction = kind[webhook.Action]{
 		if text == string(webhook.Forward) {
 			return "", wanted("refresh_policy or refresh_names", text, "name the endpoint in forward_to")
 		}
+		if text == string(webhook.RefreshResource) {
+			return "", wanted("refresh_policy or refresh_names", text, "name the resource in refresh_resources")
+		}
 		return "", wanted("refresh_policy or refresh_names", text, "")
 	},
 }

@@ -21,6 +21,7 @@ func (d *decoder) webhooks(cfg *Config) {
 		d.webhookEndpoint(fmt.Sprintf("webhooks.endpoints[%d]", i), e)
 	}
 	d.webhookUnique("endpoints", "name", endpoints)
+	d.webhookResources(w, endpoints)
 	names, paths := make([]string, len(w.Receivers)), make([]string, len(w.Receivers))
 	for i, r := range w.Receivers {
 		names[i], paths[i] = r.Name, r.Path

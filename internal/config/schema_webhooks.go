@@ -12,6 +12,7 @@ func webhooksFields(w *Webhooks) []field {
 		section("listener", &w.Listener, webhookListenerFields, "The address at which Bitbucket delivers.", required),
 		sections("receivers", &w.Receivers, webhookReceiverFields, "The receivers of deliveries; at least one.", required),
 		sections("endpoints", &w.Endpoints, webhookEndpointFields, "The endpoints to which deliveries may be forwarded."),
+		sections("resources", &w.Resources, webhookResourceFields, "The resources that deliveries may refresh, such as a `Warehouse` of Kargo."),
 		scalar("body_max_age", &w.BodyMaxAge, between(duration, time.Hour, 90*24*time.Hour), "How long the bodies of deliveries are kept. An endpoint that is unavailable for longer does not receive them.", fallback("168h")),
 	}
 }
@@ -41,8 +42,9 @@ func webhookReceiverFields(r *WebhookReceiver) []field {
 		list[netip.Prefix]("networks", &r.Networks, network, 1, 1000, "The networks from which deliveries are accepted. Absent: any."),
 		scalar("networks_from", &r.NetworksFrom, networkList, "`atlassian`: deliveries are accepted from the networks that Atlassian publishes for outbound connections of Bitbucket. Sallyport fetches the list from `https://ip-ranges.atlassian.com/`."),
 		scalar("networks_max_age", &r.NetworksMaxAge, between(duration, time.Hour, 90*24*time.Hour), "How long Atlassian's list is used if it cannot be fetched again; after that, every delivery is refused.", fallback("168h")),
-		list[webhook.Action]("actions", &r.Actions, webhookAction, 1, 10, "The actions of a delivery if the policy has no package `sallyport.webhook`. Each happens only for events that can cause it. Without `actions` and `forward_to`, a delivery is recorded only."),
+		list[webhook.Action]("actions", &r.Actions, webhookAction, 1, 10, "The actions of a delivery if the policy has no package `sallyport.webhook`. Each happens only for events that can cause it. Without `actions`, `forward_to` and `refresh_resources`, a delivery is recorded only."),
 		list("forward_to", &r.ForwardTo, webhookName, 1, 100, "The names of the endpoints to which a delivery is forwarded if the policy has no package `sallyport.webhook`."),
+		list("refresh_resources", &r.RefreshResources, webhookName, 1, 100, "The names of the resources that a delivery may refresh if the policy has no package `sallyport.webhook`."),
 		scalar("requests_per_second", &r.RequestsPerSecond, between(count, 1, 100_000), "The requests per second of one source address (of IPv6, one /64), before the signature is verified. Twice as many may arrive at once.", fallback("50")),
 	}
 }

@@ -15,6 +15,9 @@ type Webhooks struct {
 	Receivers []WebhookReceiver
 	// Endpoints are where deliveries may be forwarded to; no two share a name.
 	Endpoints []WebhookEndpoint
+	// Resources are what deliveries may refresh; no two share a name, and none has that of
+	// an endpoint.
+	Resources []WebhookResource
 	// BodyMaxAge is how long bodies of deliveries are kept after they were received.
 	BodyMaxAge time.Duration
 }
@@ -47,10 +50,10 @@ type WebhookReceiver struct {
 	NetworksFrom string
 	// NetworksMaxAge is how long Atlassian's list is used if it cannot be fetched again.
 	NetworksMaxAge time.Duration
-	// Actions are the actions without an endpoint, ForwardTo the names of endpoints. Both
-	// apply where the policy has no package sallyport.webhook.
-	Actions   []webhook.Action
-	ForwardTo []string
+	// Actions are the actions without an endpoint, ForwardTo the names of endpoints, and
+	// RefreshResources those of resources. They apply where the policy has no package sallyport.webhook.
+	Actions                     []webhook.Action
+	ForwardTo, RefreshResources []string
 	// RequestsPerSecond is for each source address (of IPv6, each /64).
 	RequestsPerSecond int
 }

@@ -37,10 +37,23 @@ func TestWebhooks(t *testing.T) {
       networks_from: atlassian
       actions: [refresh_policy]
       forward_to: [jenkins]
+      refresh_resources: [app, deployer]
     - {name: server, path: /hooks/server, kind: data_center, secret_file: secret, networks: [192.0.2.0/24], max_body_bytes: 1MiB, requests_per_second: 5}
   endpoints:
     - {name: jenkins, url: "https://jenkins.internal.example/hook?server_url=https%3A%2F%2Fbb.example", allow_networks: [10.20.0.0/16], sign: {secret_file: endpoint}}
     - {name: private, agent: true, timeout: 5s, retry_for: 1h}
+  resources:
+    - name: app
+      match: {repositories: ["git@bitbucket.org:Acme/App.git", "ssh://git@bb.example:7999/prj/app.git"], branches: [main, "release/*"], tags: ["v*"]}
+      kubernetes: {server: "https://kubernetes.default.svc", token_file: secret, allow_networks: [10.96.0.0/12], preset: kargo_warehouse, namespace: kargo-demo, name: app}
+    - name: deployer
+      match: {pull_requests: ["https://bitbucket.org/acme/deploy/pull-requests/*"]}
+      endpoint: jenkins
+      retry_for: 1h
+    - name: custom
+      match: {repositories: ["https://bitbucket.org/acme/app"]}
+      kubernetes: {server: "https://10.0.0.1:6443", token_file: secret, api_version: example.com/v1, resource: things, namespace: x, label_selector: "app in (web)", annotation: example.com/refresh, annotation_value: now}
+      timeout: 3s
 `))
 	if err != nil {
 		t.Fatal(err)
@@ -54,7 +67,7 @@ func TestWebhooks(t *testing.T) {
 				Name: "policy", Path: "/hooks/policy-8f3a", Kind: webhook.Cloud, Secret: secret("secret"), Previous: secret("previous"),
 				Repositories: []string{"922e118c-f34f-4226-a897-0e0afbec553d", "acme/egress-policy"}, Events: []string{"repo:push"},
 				MaxBodyBytes: 2 << 20, NetworksFrom: NetworksAtlassian, NetworksMaxAge: 168 * time.Hour,
-				Actions: []webhook.Action{webhook.RefreshPolicy}, ForwardTo: []string{"jenkins"}, RequestsPerSecond: 50,
+				Actions: []webhook.Action{webhook.RefreshPolicy}, ForwardTo: []string{"jenkins"}, RefreshResources: []string{"app", "deployer"}, RequestsPerSecond: 50,
 			},
 			{
 				Name: "server", Path: "/hooks/server", Kind: webhook.DataCenter, Secret: secret("secret"), MaxBodyBytes: 1 << 20,
@@ -68,6 +81,24 @@ func TestWebhooks(t *testing.T) {
 			},
 			{Name: "private", Agent: true, Timeout: 5 * time.Second, RetryFor: time.Hour},
 		},
+		Resources: []WebhookResource{
+			{
+				Name: "app", Timeout: 10 * time.Second, RetryFor: 24 * time.Hour,
+				Match: WebhookMatch{Repositories: []string{"bitbucket.org/acme/app", "bb.example:7999/prj/app"}, Branches: []string{"main", "release/*"}, Tags: []string{"v*"}},
+				Kubernetes: &WebhookKubernetes{
+					Server: &url.URL{Scheme: "https", Host: "kubernetes.default.svc"}, Token: secret("secret"), AllowNetworks: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/12")},
+					Preset: "kargo_warehouse", Namespace: "kargo-demo", Object: "app",
+				},
+			},
+			{Name: "deployer", Match: WebhookMatch{PullRequests: []string{"https://bitbucket.org/acme/deploy/pull-requests/*"}}, Endpoint: "jenkins", Timeout: 10 * time.Second, RetryFor: time.Hour},
+			{
+				Name: "custom", Timeout: 3 * time.Second, RetryFor: 24 * time.Hour, Match: WebhookMatch{Repositories: []string{"bitbucket.org/acme/app"}},
+				Kubernetes: &WebhookKubernetes{
+					Server: &url.URL{Scheme: "https", Host: "10.0.0.1:6443"}, Token: secret("secret"), APIVersion: "example.com/v1", Resource: "things", Namespace: "x",
+					Selector: "app in (web)", Annotation: "example.com/refresh", AnnotationValue: "now",
+				},
+			},
+		},
 		BodyMaxAge: 168 * time.Hour,
 	}
 	if diff := cmp.Diff(want, got.Webhooks, cmp.AllowUnexported(Secret{}), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
@@ -75,6 +106,18 @@ func TestWebhooks(t *testing.T) {
 	}
 	if len(got.Warnings()) > 0 {
 		t.Errorf("warnings: %v", got.Warnings())
+	}
+	app, custom := got.Webhooks.Resources[0].Kubernetes.Target(), got.Webhooks.Resources[2].Kubernetes.Target()
+	if app.APIVersion != "kargo.akuity.io/v1alpha1" || app.Resource != "warehouses" || app.Annotation != "kargo.akuity.io/refresh" || app.Name != "app" {
+		t.Errorf("preset: %+v", app)
+	}
+	if custom.APIVersion != "example.com/v1" || custom.Selector != "app in (web)" || custom.Value != "now" {
+		t.Errorf("without a preset: %+v", custom)
+	}
+	for i := range got.Webhooks.Resources {
+		if m := got.Webhooks.Resources[i].Match.Compile(); len(m.Branches)+len(m.Tags)+len(m.PullRequests) != []int{3, 1, 0}[i] {
+			t.Errorf("match of resource %d: %+v", i, m)
+		}
 	}
 }
 

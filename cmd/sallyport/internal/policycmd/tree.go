@@ -91,6 +91,9 @@ func checkedWebhooks(configuration string, snapshot *policy.Snapshot) (*rego.Web
 		for _, endpoint := range r.ForwardTo {
 			configured[r.Name] = append(configured[r.Name], webhook.Route{Action: webhook.Forward, Endpoint: endpoint})
 		}
+		for _, name := range r.RefreshResources {
+			configured[r.Name] = append(configured[r.Name], webhook.Route{Action: webhook.RefreshResource, Endpoint: name})
+		}
 	}
 	return manager.WebhookNames(cfg), rego.IgnoredActions(snapshot, configured), nil
 }

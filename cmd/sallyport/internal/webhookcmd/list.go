@@ -64,6 +64,9 @@ func rowOf(r *config.WebhookReceiver) receiverRow {
 	for _, e := range r.ForwardTo {
 		row.Actions = append(row.Actions, "forward:"+e)
 	}
+	for _, name := range r.RefreshResources {
+		row.Actions = append(row.Actions, "refresh_resource:"+name)
+	}
 	if info, err := os.Stat(r.Secret.File()); err == nil {
 		row.SecretChanged = info.ModTime().UTC()
 	}

@@ -23,6 +23,7 @@ import (
 	agentpg "github.com/sallyport/sallyport/webhook/agent/postgres"
 	"github.com/sallyport/sallyport/webhook/dispatch"
 	webhookpg "github.com/sallyport/sallyport/webhook/postgres"
+	"github.com/sallyport/sallyport/webhook/resource"
 )
 
 // forgetInterval is how often old bodies are deleted, ageInterval how often the queue is read
@@ -52,7 +53,8 @@ type Delivery struct {
 	agents      *agent.Server        // nil: no endpoint is for agents
 	credentials *agentpg.Credentials // nil with agents
 	senders     []*dispatch.Sender
-	names       []string // of all endpoints, as configured
+	targets     []*resource.Kubernetes
+	names       []string // of all endpoints and resources, as configured
 	ages        atomic.Pointer[map[string]webhookpg.Age]
 }
 
@@ -77,8 +79,12 @@ func Open(ctx context.Context, c Config) (_ *Delivery, err error) {
 	if err != nil {
 		return nil, err
 	}
+	resources, err := d.resources(resolver, direct)
+	if err != nil {
+		return nil, err
+	}
 	observer := observer{c.Metrics.NewDispatchMetrics(d.names, dispatch.Outcomes())}
-	if d.dispatcher, err = dispatch.New(dispatch.Config{Store: d.queue, Endpoints: direct, Observer: observer, Log: c.Log}); err != nil {
+	if d.dispatcher, err = dispatch.New(dispatch.Config{Store: d.queue, Endpoints: append(direct, resources...), Observer: observer, Log: c.Log}); err != nil {
 		return nil, err
 	}
 	if len(agents) > 0 {
@@ -191,6 +197,9 @@ func (d *Delivery) Shutdown(ctx context.Context) {
 func (d *Delivery) Close() {
 	for _, s := range d.senders {
 		s.Close()
+	}
+	for _, k := range d.targets {
+		k.Close()
 	}
 	if d.credentials != nil {
 		d.credentials.Close()

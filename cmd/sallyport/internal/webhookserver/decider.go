@@ -23,6 +23,9 @@ func routesOf(r config.WebhookReceiver) []webhook.Route {
 	for _, endpoint := range r.ForwardTo {
 		routes = append(routes, webhook.Route{Action: webhook.Forward, Endpoint: endpoint})
 	}
+	for _, name := range r.RefreshResources {
+		routes = append(routes, webhook.Route{Action: webhook.RefreshResource, Endpoint: name})
+	}
 	return routes
 }
 
