@@ -40,9 +40,10 @@ type Config struct {
 // refresh if its id is not above the largest that was open when the refresh began. A task
 // of a replay has an id of its own, and refreshes again.
 type Refresher struct {
-	config Config
-	turn   chan struct{} // holds one value while a refresh is made; guards the following
-	began  time.Time     // when the last refresh began
+	config  Config
+	matches func(*webhook.Event) bool
+	turn    chan struct{} // holds one value while a refresh is made; guards the following
+	began   time.Time     // when the last refresh began
 	// covered is the largest id that a successful refresh has covered.
 	covered int64
 }
@@ -57,7 +58,7 @@ func New(c Config) (*Refresher, error) {
 		return nil, errors.New("resource match: it has neither repositories nor pull_requests: no delivery can match")
 	}
 	c.Interval = cmp.Or(c.Interval, interval)
-	return &Refresher{config: c, turn: make(chan struct{}, 1)}, nil
+	return &Refresher{config: c, matches: c.Match.Matches, turn: make(chan struct{}, 1)}, nil
 }
 
 // Send carries out a task: it is [dispatch.Endpoint.Send]. A delivery that does not match,
@@ -67,7 +68,7 @@ func (r *Refresher) Send(ctx context.Context, t webhook.Task) dispatch.Attempt {
 	if err != nil {
 		return dispatch.Attempt{Decided: dispatch.Gone, Detail: fmt.Sprintf("refresh_resource: the stored body cannot be read: %v", err)}
 	}
-	if !r.config.Match.Matches(event) {
+	if !r.matches(event) {
 		return dispatch.Attempt{Decided: dispatch.Delivered}
 	}
 	select {

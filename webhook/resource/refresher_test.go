@@ -191,3 +191,41 @@ func TestNewRejects(t *testing.T) {
 		t.Error("a resource that cannot be refreshed is accepted")
 	}
 }
+
+// TestMatchIsNeeded: without the condition, a push that only deletes refreshes.
+func TestMatchIsNeeded(t *testing.T) {
+	t.Parallel()
+	c := &counted{response: ok}
+	r := c.refresher(t)
+	r.matches = func(*webhook.Event) bool { return true }
+	if r.Send(t.Context(), task(1, cloudPush(cloudChange("branch:main", "")))); c.refreshes() != 1 {
+		t.Errorf("%d refreshes", c.refreshes())
+	}
+}
+
+// TestIdsBeforeTheRefreshAreNeeded: if the open tasks were read once a refresh has ended, a
+// delivery that was accepted during the refresh would be lost.
+func TestIdsBeforeTheRefreshAreNeeded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		push := cloudPush(cloudChange("branch:main", "branch:main"))
+		for _, late := range []bool{false, true} {
+			c := &counted{response: ok, takes: time.Second, latest: 1}
+			r := c.refresher(t)
+			var all sync.WaitGroup
+			all.Go(func() { r.Send(t.Context(), task(1, push)) })
+			synctest.Wait() // the refresh has begun
+			c.mu.Lock()
+			c.latest = 2
+			c.mu.Unlock()
+			all.Wait()
+			if late {
+				r.covered = r.through(t.Context(), 1)
+			}
+			r.Send(t.Context(), task(2, push))
+			if want := map[bool]int{false: 2, true: 1}[late]; c.refreshes() != want {
+				t.Errorf("ids read after the refresh: %t: %d refreshes", late, c.refreshes())
+			}
+		}
+	})
+}

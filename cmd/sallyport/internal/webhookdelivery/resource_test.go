@@ -1,6 +1,7 @@
 package webhookdelivery
 
 import (
+	"context"
 	"encoding/pem"
 	"net/http"
 	"net/http/httptest"
@@ -65,5 +66,32 @@ func TestNetworksOfAnAPIServer(t *testing.T) {
 		if c.want == "" && (a.Outcome() != dispatch.Delivered || reached != 1) || c.want != "" && (a.Outcome() != dispatch.Failed || reached != 0 || !strings.Contains(a.Cause(), c.want)) {
 			t.Errorf("%s: %+v: %s; %d requests", name, a, a.Cause(), reached)
 		}
+	}
+}
+
+// TestResourceWithAnEndpoint: a resource with an endpoint sends through that endpoint's
+// sender, and an endpoint that does not exist is an error.
+func TestResourceWithAnEndpoint(t *testing.T) {
+	t.Parallel()
+	sent := 0
+	direct := []dispatch.Endpoint{{Name: "other"}, {Name: "jenkins", Send: func(context.Context, webhook.Task) dispatch.Attempt {
+		sent++
+		return dispatch.Attempt{Status: http.StatusOK}
+	}}}
+	match := config.WebhookMatch{Repositories: []string{"bitbucket.org/acme/app"}}
+	d := &Delivery{config: Config{Webhooks: &config.Webhooks{Resources: []config.WebhookResource{{Name: "app", Endpoint: "jenkins", Match: match, RetryFor: time.Hour}}}}}
+	list, err := d.resources(nil, direct)
+	if err != nil || len(list) != 1 || list[0].Name != "app" || list[0].Action != webhook.RefreshResource || list[0].RetryFor != time.Hour {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	refresh, err := d.refresh(&d.config.Webhooks.Resources[0], nil, direct)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := refresh(t.Context(), webhook.Task{}); a.Outcome() != dispatch.Delivered || sent != 1 {
+		t.Errorf("%+v, %d requests", a, sent)
+	}
+	if _, err := d.resources(nil, direct[:1]); err == nil || !strings.Contains(err.Error(), "jenkins") {
+		t.Errorf("an endpoint that does not exist: %v", err)
 	}
 }
