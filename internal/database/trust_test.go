@@ -124,7 +124,7 @@ func TestTrustTable(t *testing.T) {
 			{says: "read no webhook delivery but its events", may: []string{"SELECT FROM audit.webhook_deliveries"}, not: []string{"SELECT FROM webhook.deliveries", "SELECT FROM webhook.tasks", acceptDelivery, `SELECT webhook.claim('x', 1, '1 h')`, `LOCK TABLE webhook.seen IN ACCESS SHARE MODE`},
 				by: "webhook/postgres.TestAuditorReadsNoBody"},
 			{says: "set holds", may: []string{`SELECT audit.set_hold('2020-01-01', '2020-01-01', 'why')`}},
-			{says: "keep retention, and for as long as a transaction with an export or hold of theirs is open other exports and holds, waiting, which then report whose session it is",
+			{says: "delay retention, and delay other exports and holds while a transaction with an export or hold of their own is open: those wait, and then report whose session it is",
 				may: []string{`SELECT audit.record_export('query', '{}', 1, sha256(''), 'tool')`}, by: "audit/postgres/sealer.TestOpenTransactions"},
 		},
 		"a member of `sallyport_owner`, a PostgreSQL superuser": {
