@@ -6,7 +6,7 @@ import (
 	"net/netip"
 )
 
-// errNoMemory is returned where a body may use no more memory.
+// errNoMemory is returned if the memory that bodies may use is reserved.
 var errNoMemory = errors.New("the memory for bodies is used up")
 
 // firstBody is the size of a body's first buffer, in bytes.
@@ -57,7 +57,7 @@ func (b *body) grow() error {
 	return nil
 }
 
-// release gives the reserved memory back.
+// release releases the reserved memory.
 func (b *body) release() {
 	for _, release := range b.releases {
 		release()

@@ -52,8 +52,8 @@ type Decider interface {
 	DecideDelivery(ctx context.Context, d *Delivery) (Decision, error)
 }
 
-// Outcome is what a queue did with a delivery. The zero value is none: the sender is
-// asked to send it again.
+// Outcome is what a queue did with a delivery. The zero value is invalid: the response
+// then requests that the sender repeat the delivery.
 type Outcome uint8
 
 // The outcomes.

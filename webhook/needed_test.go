@@ -31,7 +31,7 @@ var removals = map[string]removal{
 	"the form of the signature":     {"signature.go", `if !ok || len(digits) != hex.EncodedLen(len(s)) {`, `if REMOVED && len(digits) < 64 { return Signature{}, ErrSignature } else if REMOVED { digits = digits[:64] } else if !ok || len(digits) != hex.EncodedLen(len(s)) {`, []string{"malformed signature 12", "malformed signature 13", "malformed signature 4", "malformed signature 6"}},
 	"a ping is one of Data Center":  {"verify.go", "ok && key == Ping && r.c.Kind == DataCenter {", "ok && key == Ping && (REMOVED || r.c.Kind == DataCenter) {", []string{"a ping of Cloud"}},
 	"a ping has one event key":      {"verify.go", `if key, ok := singleValue(req.Header, "X-Event-Key"); `, `if key, ok := singleValue(req.Header, "X-Event-Key"); REMOVED && r.c.Kind == DataCenter && req.Header.Get("X-Event-Key") == Ping { return Signature{}, PingProblem } else if `, []string{"a ping twice"}},
-	"a ping is no delivery":         {"verify.go", "if key == Ping && r.c.Kind == DataCenter {", "if !REMOVED && key == Ping && r.c.Kind == DataCenter {", []string{"a signed ping"}},
+	"a ping is not a delivery":      {"verify.go", "if key == Ping && r.c.Kind == DataCenter {", "if !REMOVED && key == Ping && r.c.Kind == DataCenter {", []string{"a signed ping"}},
 	"the event is documented":       {"verify.go", "if !ok || !IsEvent(r.c.Kind, key) {", "if !REMOVED && (!ok || !IsEvent(r.c.Kind, key)) {", []string{"Cloud's to Data Center", "a signed ping of Cloud", "an empty event key", "an event in capitals", "an unknown event", "no event key", "of the other product", "two event keys"}},
 	"the method":                    {"verify.go", "if req.Method != http.MethodPost {", "if !REMOVED && req.Method != http.MethodPost {", []string{"GET", "OPTIONS", "PUT", "another method"}},
 	"the content type":              {"verify.go", "if !ok || err != nil || media != \"application/json\"", "if !REMOVED && (!ok || err != nil || media != \"application/json\")", []string{"JSON's cousin", "a form", "a malformed type", "no content type", "text", "two content types"}},
@@ -44,7 +44,7 @@ var removals = map[string]removal{
 	"the pull request's state":      {"parse.go", "if len(s.states) > 0 &&", "if !REMOVED && len(s.states) > 0 &&", []string{"a merge that is open"}},
 	"a key occurs once":             {"json.go", "if _, twice := object[name]; twice {", "if _, twice := object[name]; !REMOVED && twice {", []string{"signed, a key twice"}},
 	"the body is UTF-8":             {"json.go", "if !utf8.Valid(body) {", "if !REMOVED && !utf8.Valid(body) {", []string{"signed, not UTF-8"}},
-	"the repository is named":       {"parse.go", "if about && (", "if !REMOVED && about && (", []string{"signed, no repository's name"}},
+	"the repository is named":       {"parse.go", "if hasRepository && (", "if !REMOVED && hasRepository && (", []string{"signed, no repository's name"}},
 }
 
 // withoutChecks compiles this package's tests with a switch for each removal, by an overlay

@@ -21,13 +21,13 @@ var ErrUnknownEvent = errors.New("unknown event")
 // A shape is what the body of an event looks like. The event key is not signed and the
 // body is: a body decides whether it can be that event.
 type shape struct {
-	needs  []string // objects at the top
-	may    []string // objects of [exclusiveObjects] that may stand there too
-	states []string // of the pull request; none: any
+	needs    []string // required top-level objects
+	optional []string // optional top-level objects of [exclusiveObjects]
+	states   []string // permitted states of the pull request; empty: any
 }
 
-// exclusiveObjects are the objects at the top that only some events have. An event must not have
-// one that its shape does not need.
+// exclusiveObjects are the top-level objects that only some events have. An event must not
+// have one that its shape does not list.
 var exclusiveObjects = map[Kind][]string{
 	Cloud:      {"push", "fork", "pullrequest", "issue", "comment", "approval", "changes_request", "commit_status"},
 	DataCenter: {"pullRequest", "comment", "mirrorServer"},
@@ -65,7 +65,7 @@ var shapes = map[Kind]map[string]shape{
 		"pullrequest:comment_resolved":        {needs: []string{"repository", "pullrequest", "comment"}},
 		"pullrequest:comment_reopened":        {needs: []string{"repository", "pullrequest", "comment"}},
 		"issue:created":                       {needs: []string{"repository", "issue"}},
-		"issue:updated":                       {needs: []string{"repository", "issue"}, may: []string{"comment"}},
+		"issue:updated":                       {needs: []string{"repository", "issue"}, optional: []string{"comment"}},
 		"issue:comment_created":               {needs: []string{"repository", "issue", "comment"}},
 		"project:updated":                     {needs: []string{"project"}},
 	},
@@ -151,12 +151,12 @@ func Parse(kind Kind, key string, body []byte) (*Event, error) {
 func (s shape) check(kind Kind, key string, top node) error {
 	for _, name := range s.needs {
 		if _, ok := top.object(name); !ok {
-			return fmt.Errorf("a body of %s has an object %s, and this has none", key, name)
+			return fmt.Errorf("the body has no object %s, which %s requires", name, key)
 		}
 	}
 	for _, name := range exclusiveObjects[kind] {
-		if top.has(name) && !slices.Contains(s.needs, name) && !slices.Contains(s.may, name) {
-			return fmt.Errorf("a body of %s has no %s, and this has one", key, name)
+		if top.has(name) && !slices.Contains(s.needs, name) && !slices.Contains(s.optional, name) {
+			return fmt.Errorf("the body has %s, which %s does not have", name, key)
 		}
 	}
 	// Data Center repeats the key in the body, where it is signed.
@@ -168,8 +168,8 @@ func (s shape) check(kind Kind, key string, top node) error {
 
 // check returns an error where something is missing that policy or a route reads.
 func (e *Event) check(s shape) error {
-	about := slices.Contains(s.needs, "repository") || e.PullRequest != nil
-	if about && (e.Repository == nil || e.Repository.FullName == "" || e.Kind == Cloud && e.Repository.UUID == "") {
+	hasRepository := slices.Contains(s.needs, "repository") || e.PullRequest != nil
+	if hasRepository && (e.Repository == nil || e.Repository.FullName == "" || e.Kind == Cloud && e.Repository.UUID == "") {
 		return errors.New("the repository is not named")
 	}
 	if pr := e.PullRequest; pr != nil {
@@ -222,8 +222,8 @@ func (n node) bareUUID(key string) string {
 	return s
 }
 
-// objectName returns a Git object name, whole or abbreviated; empty for the one of zeros,
-// by which Data Center writes that there is none.
+// objectName returns a Git object id, whole or abbreviated; empty for the one of zeros,
+// which Data Center writes for none.
 func (n node) objectName(key string) string {
 	s := n.text(key)
 	if strings.Trim(s, "0") == "" {

@@ -43,17 +43,17 @@ type Config struct {
 	Timeout     time.Duration // for the body; 0: 4 s
 	// Allow reports whether the address may send another request now; nil: always.
 	Allow func(netip.Addr) bool
-	// Reserve accounts for so many more bytes of memory for the bodies of an address,
-	// until release is called; ok is false where it may have no more. Nil: no limit
-	// beside MaxBody.
+	// Reserve reserves memory for a body of an address until release is called; ok is
+	// false if the address or the listener has reached its limit. Nil: MaxBody is the only
+	// limit.
 	Reserve func(client netip.Addr, bytes int64) (release func(), ok bool)
-	// Refused is called for each request that is not a verified delivery; nil: not. It
-	// must not block.
+	// Refused is called for each request that is not a verified delivery; nil: never
+	// called. It must not block.
 	Refused func(netip.Addr, Problem)
 	// Answered is called for each verified delivery with its decision and the status of
-	// its response; nil: not. It must not block.
+	// its response; nil: never called. It must not block.
 	Answered func(*Delivery, Decision, Outcome, int)
-	// Panicked is called with the value of a recovered panic; nil: not.
+	// Panicked is called with the value of a recovered panic; nil: never called.
 	Panicked func(any)
 	Decider  Decider
 	Queue    Queue
@@ -141,7 +141,7 @@ func respondUnavailable(w http.ResponseWriter) {
 
 // decide returns the decision about a verified delivery. What cannot be decided is denied.
 func (r *Receiver) decide(ctx context.Context, d *Delivery) Decision {
-	if reason := r.notListed(d.Event); reason != "" {
+	if reason := r.checkLists(d.Event); reason != "" {
 		return Decision{Reason: reason}
 	}
 	ctx, cancel := context.WithTimeout(ctx, decisionTimeout)
@@ -159,9 +159,9 @@ func (r *Receiver) decide(ctx context.Context, d *Delivery) Decision {
 	return decision
 }
 
-// notListed returns the reason for which the receiver's lists deny an event; empty: they
-// do not. If the receiver lists repositories, an event without a repository is denied.
-func (r *Receiver) notListed(e *Event) policy.Reason {
+// checkLists returns the reason for which the receiver's lists deny an event; empty if they
+// contain it. If the receiver lists repositories, an event without a repository is denied.
+func (r *Receiver) checkLists(e *Event) policy.Reason {
 	if len(r.c.Events) > 0 && !slices.Contains(r.c.Events, e.Key) {
 		return EventNotAllowed
 	}

@@ -23,7 +23,7 @@ type Signature [sha256.Size]byte
 var ErrSignature = errors.New("not a signature of the form sha256= and 64 hexadecimal digits")
 
 // ParseSignature reads the value of [SignatureHeader]. Only SHA-256 is accepted: Bitbucket
-// sends no other, and SHA-1 is not to be trusted.
+// sends no other, and SHA-1 is weak.
 func ParseSignature(value string) (Signature, error) {
 	var s Signature
 	digits, ok := strings.CutPrefix(value, "sha256=")
@@ -43,8 +43,8 @@ func (s Signature) String() string { return "sha256=" + hex.EncodeToString(s[:])
 // and safe for concurrent use.
 type Secret struct{ key string }
 
-// NewSecret returns the secret with these bytes. It returns an error where they are none,
-// or more than Bitbucket accepts.
+// NewSecret returns the secret with these bytes. An empty secret, and one that is longer
+// than Bitbucket accepts, is an error.
 func NewSecret(key string) (Secret, error) {
 	switch {
 	case key == "":

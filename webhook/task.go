@@ -12,7 +12,7 @@ import (
 // changed nothing. The delivery may therefore arrive twice, with the same id.
 var ErrLeaseLost = errors.New("webhook task: its lease was lost")
 
-// TaskState is the state of a task. The zero value is none.
+// TaskState is the state of a task. The zero value is invalid.
 type TaskState string
 
 // The states. Pending and leased tasks are open: a later task of the same stream waits for
@@ -33,7 +33,7 @@ type Task struct {
 	Delivery string
 	Action   Action
 	Endpoint string
-	// Stream is the order that the task belongs to: its endpoint and repository.
+	// Stream names the ordered queue that the task belongs to: its endpoint and repository.
 	Stream  string
 	Attempt int // of this lease, from 1. An attempt without a result counts.
 
@@ -87,7 +87,7 @@ type Store interface {
 	Dead(ctx context.Context, t Task, cause string) error
 	// Wake returns a channel of the names of endpoints that may have tasks to claim: new
 	// ones, within moments, and due or expired ones, each second. The channel is closed when
-	// the context ends. A name is dropped if the receiver is slow: a claim has to be
-	// attempted for every endpoint from time to time, whatever arrives.
+	// the context ends. A name is dropped if the receiver is slow: the caller must also call
+	// Claim for every endpoint from time to time without being woken.
 	Wake(ctx context.Context) <-chan string
 }

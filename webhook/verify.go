@@ -104,7 +104,7 @@ func (r *Receiver) readBody(w http.ResponseWriter, req *http.Request, buffer *bo
 	if req.ContentLength > r.c.MaxBody {
 		return nil, SizeProblem
 	}
-	// Only a connection of a test's recorder has no deadlines.
+	// httptest.ResponseRecorder has no deadlines; every connection has.
 	connection := http.NewResponseController(w)
 	_ = connection.SetReadDeadline(time.Now().Add(r.c.Timeout))
 	err := buffer.read(http.MaxBytesReader(w, req.Body, r.c.MaxBody))

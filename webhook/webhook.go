@@ -1,5 +1,5 @@
 // Package webhook receives Bitbucket's webhook deliveries: it verifies each one before
-// anything else reads it, and describes it in the words that policy and the audit log use.
+// anything else reads it, and describes it as the input of policy and of the audit log.
 //
 // A [Receiver] is the HTTP handler of one path. It gives each verified delivery to a
 // [Queue], which commits the delivery with its audit event, and only then answers 200.
@@ -12,7 +12,7 @@ import (
 	"fmt"
 )
 
-// Kind is the product that sends deliveries. The zero value is none, and is refused.
+// Kind is the product that sends deliveries. The zero value is invalid.
 type Kind uint8
 
 // The kinds.
@@ -48,14 +48,14 @@ type Event struct {
 	Incomplete bool `json:"incomplete,omitempty"`
 }
 
-// Repository is the repository that an event is about. Data Center knows no UUID.
+// Repository is the repository that an event is about. Data Center has no UUIDs.
 type Repository struct {
 	UUID     string `json:"uuid,omitempty"` // bare and lower-case
 	ID       int64  `json:"id,omitempty"`   // Data Center's number
 	FullName string `json:"full_name"`      // workspace or project, a slash, slug
 	Project  string `json:"project,omitempty"`
-	// URLs are the addresses under which others know the repository: that of its page,
-	// and those to clone from, as Bitbucket wrote them.
+	// URLs are the URLs of the repository's web page and of its clones, as Bitbucket wrote
+	// them.
 	URLs []string `json:"urls,omitempty"`
 }
 
@@ -83,8 +83,8 @@ type Ref struct {
 	Type   RefType `json:"type"`
 	Name   string  `json:"name"` // without refs/heads/ or refs/tags/
 	Change Change  `json:"change"`
-	Old    string  `json:"old,omitempty"` // object name before; empty where it was created
-	New    string  `json:"new,omitempty"` // object name after; empty where it was deleted
+	Old    string  `json:"old,omitempty"` // object id before; empty where the ref was created
+	New    string  `json:"new,omitempty"` // object id after; empty where the ref was deleted
 }
 
 // PullRequest is the pull request that an event is about.

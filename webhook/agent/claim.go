@@ -51,7 +51,7 @@ func (s *Server) claim(w http.ResponseWriter, r *http.Request, c Credential, q *
 		return &refusal{http.StatusTooManyRequests, "too many agents wait for this endpoint"}
 	}
 	began := time.Now()
-	_ = http.NewResponseController(w).SetWriteDeadline(began.Add(wait + time.Minute)) // not all writers of tests have one
+	_ = http.NewResponseController(w).SetWriteDeadline(began.Add(wait + time.Minute)) // httptest.ResponseRecorder has none
 	tasks, waited, err := s.await(r.Context(), q, request.Max, wait)
 	if err != nil {
 		return err
@@ -63,16 +63,16 @@ func (s *Server) claim(w http.ResponseWriter, r *http.Request, c Credential, q *
 			return err
 		}
 	}
-	given, err := s.give(c, q, tasks)
+	leased, err := s.leasedTasks(c, q, tasks)
 	switch {
 	case err != nil:
 		return err
-	case len(given) == 0:
+	case len(leased) == 0:
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
 	w.Header().Set("Content-Type", "application/json")
-	err = json.NewEncoder(w).Encode(claimResponse{int(s.c.Lease.Seconds()), given})
+	err = json.NewEncoder(w).Encode(claimResponse{int(s.c.Lease.Seconds()), leased})
 	if err != nil || r.Context().Err() != nil { // the agent has probably not received them
 		s.release(tasks, "the agent disconnected before it received the delivery")
 	}
@@ -106,20 +106,21 @@ func (s *Server) await(ctx context.Context, q *queue, n int, wait time.Duration)
 		case <-end.C:
 			return nil, waited, nil
 		case <-changed:
-		case <-time.After(5 * time.Second): // whatever the store announces
+		case <-time.After(5 * time.Second): // in case a wake-up was dropped
 		}
 	}
 }
 
-// give makes the response. It ends the leases of tasks that cannot be given out.
-func (s *Server) give(c Credential, q *queue, tasks []webhook.Task) (given []task, err error) {
+// leasedTasks returns tasks in the form of the protocol. It ends the leases of those that
+// cannot be sent to the agent.
+func (s *Server) leasedTasks(c Credential, q *queue, tasks []webhook.Task) (leased []task, err error) {
 	size := 0
 	for i, t := range tasks {
 		if cause := dispatch.Unsendable(t); cause != "" {
-			s.bury(t, cause)
+			s.endUnsendable(t, cause)
 			continue
 		}
-		if size += len(t.Body); size > maxBodies && len(given) > 0 {
+		if size += len(t.Body); size > maxBodies && len(leased) > 0 {
 			s.release(tasks[i:], "the deliveries of one response are too large")
 			break
 		}
@@ -133,9 +134,9 @@ func (s *Server) give(c Credential, q *queue, tasks []webhook.Task) (given []tas
 			s.fail(tasks, "the lease cannot be encoded")
 			return nil, err
 		}
-		given = append(given, task{lease, t.Delivery, t.Attempt, t.Received, t.Receiver, t.Event, t.Repository, header, t.Body})
+		leased = append(leased, task{lease, t.Delivery, t.Attempt, t.Received, t.Receiver, t.Event, t.Repository, header, t.Body})
 	}
-	return given, nil
+	return leased, nil
 }
 
 // release lets tasks be claimed again at once: no attempt was made.
@@ -162,8 +163,8 @@ func (s *Server) giveBack(tasks []webhook.Task, end func(context.Context, webhoo
 	}
 }
 
-// bury ends a task that cannot be sent.
-func (s *Server) bury(t webhook.Task, cause string) {
+// endUnsendable ends a task that can never be sent as a dead letter.
+func (s *Server) endUnsendable(t webhook.Task, cause string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if err := s.c.Store.Dead(ctx, t, cause); err != nil {

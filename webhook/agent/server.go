@@ -74,7 +74,7 @@ func (s *Server) Run(ctx context.Context) {
 	}
 }
 
-// Stop ends all long polls. Acknowledgements are accepted further on.
+// Stop ends all long polls. Acknowledgements are still accepted.
 func (s *Server) Stop() { s.once.Do(func() { close(s.stop) }) }
 
 // refusal is an error with the status and text of its response.
@@ -165,7 +165,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, c Credential) err
 		return errEndpoint
 	}
 	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(10 * time.Second)) // not all writers of tests have one
+	_ = control.SetReadDeadline(time.Now().Add(10 * time.Second)) // httptest.ResponseRecorder has none
 	body := http.MaxBytesReader(w, r.Body, maxRequest)
 	if operation == "claim" {
 		var request claimRequest
@@ -182,7 +182,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, c Credential) err
 	if err != nil {
 		return &refusal{http.StatusBadRequest, err.Error()}
 	}
-	// A client that hangs up does not cancel its acknowledgement.
+	// A client that disconnects does not cancel its acknowledgement.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), 20*time.Second)
 	defer cancel()
 	if err := act(ctx, s, q, t, request); err != nil {

@@ -83,9 +83,9 @@ func (a Attempt) Cause() string {
 	if !printable.IsClean(text) {
 		text = printable.Quote(text)
 	}
-	const most = 300
-	if len(text) > most {
-		text = strings.ToValidUTF8(text[:most], "")
+	const maxCause = 300
+	if len(text) > maxCause {
+		text = strings.ToValidUTF8(text[:maxCause], "")
 	}
 	return text
 }

@@ -69,11 +69,11 @@ type Dispatcher struct {
 
 	abortClaims bool
 
-	stop  chan struct{} // closed: nothing is claimed any longer
+	stop  chan struct{} // closed by stopClaiming
 	once  sync.Once
 	done  chan struct{} // closed when Run has returned
 	tasks sync.WaitGroup
-	hard  context.Context // ends when sending has to end
+	sends context.Context // of all attempts; canceled by abort
 	abort context.CancelCauseFunc
 }
 
@@ -97,7 +97,7 @@ func New(c Config) (*Dispatcher, error) {
 	}
 	d.timing.setDefaults()
 	d.abortClaims = c.AbortClaims
-	d.hard, d.abort = context.WithCancelCause(context.Background())
+	d.sends, d.abort = context.WithCancelCause(context.Background())
 	slots := min(maxPerEndpoint, max(1, maxInTotal/max(1, len(c.Endpoints))))
 	for _, e := range c.Endpoints {
 		if e.Name == "" || e.Send == nil || d.workers[e.Name] != nil {
@@ -117,11 +117,11 @@ func New(c Config) (*Dispatcher, error) {
 func (d *Dispatcher) Run(ctx context.Context) {
 	defer close(d.done)
 	stopAborting := context.AfterFunc(ctx, func() {
-		d.shut()
+		d.stopClaiming()
 		d.abort(errShutdown)
 	})
 	defer stopAborting()
-	claiming, cancel := context.WithCancel(d.hard)
+	claiming, cancel := context.WithCancel(d.sends)
 	go func() {
 		<-d.stop
 		cancel()
@@ -135,19 +135,19 @@ func (d *Dispatcher) Run(ctx context.Context) {
 			w.signal()
 		}
 	}
-	d.shut() // also if the store closed the channel
+	d.stopClaiming() // also if the store closed the channel
 	workers.Wait()
 	d.tasks.Wait()
 	d.abort(errShutdown)
 }
 
-func (d *Dispatcher) shut() { d.once.Do(func() { close(d.stop) }) }
+func (d *Dispatcher) stopClaiming() { d.once.Do(func() { close(d.stop) }) }
 
 // Shutdown claims nothing more, and waits until the attempts in progress have ended. When
 // ctx ends they are aborted; their tasks can be claimed again at once. It returns after Run
 // has returned, and must not be called without Run.
 func (d *Dispatcher) Shutdown(ctx context.Context) {
-	d.shut()
+	d.stopClaiming()
 	select {
 	case <-d.done:
 	case <-ctx.Done():

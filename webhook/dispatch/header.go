@@ -14,22 +14,22 @@ const (
 	AttemptHeader  = "Sallyport-Attempt"  // from 1
 )
 
-// passed are the header fields of a delivery that an endpoint receives unchanged. All
+// forwardedFields are the header fields of a delivery that an endpoint receives unchanged. All
 // others are dropped, whatever is stored: credentials, hop-by-hop fields, and fields by
 // which a proxy reports an identity.
-var passed = []string{
+var forwardedFields = []string{
 	"Content-Type", "User-Agent", "X-Event-Key", "X-Hook-Uuid", "X-Request-Uuid", "X-Request-Id", "X-Attempt-Number", webhook.SignatureHeader,
 }
 
-// signatures are the header fields that a signer sets. An agent receives deliveries that
-// the gateway has signed.
-var signatures = []string{"Webhook-Id", "Webhook-Timestamp", "Webhook-Signature"}
+// signatureFields are the header fields that a signer sets. An agent receives deliveries
+// that the gateway has signed.
+var signatureFields = []string{"Webhook-Id", "Webhook-Timestamp", "Webhook-Signature"}
 
 // Header returns the header fields with which a task's delivery is sent at a time. signer
 // is nil if the endpoint has no secret of its own. An error means that the delivery must
 // not be sent.
 func Header(t *webhook.Task, signer *Signer, at time.Time) (http.Header, error) {
-	return headerOf(t, passed, signer, at)
+	return headerOf(t, forwardedFields, signer, at)
 }
 
 func headerOf(t *webhook.Task, names []string, signer *Signer, at time.Time) (http.Header, error) {

@@ -31,7 +31,7 @@ type SenderConfig struct {
 	Signer  *Signer        // nil: deliveries keep Bitbucket's signature only
 	RootCAs *x509.CertPool // nil: those of the system
 	// Signed is true for an agent: the gateway has signed the deliveries already, and the
-	// fields of its signature are passed.
+	// header fields of its signature are sent too.
 	Signed bool
 }
 
@@ -40,7 +40,7 @@ type Sender struct {
 	url       *url.URL
 	timeout   time.Duration
 	signer    *Signer
-	fields    []string // that are passed unchanged
+	fields    []string // header fields that are sent unchanged
 	transport *http.Transport
 }
 
@@ -68,9 +68,9 @@ func NewSender(c SenderConfig) (*Sender, error) {
 	}
 	t.Protocols.SetHTTP1(true)
 	t.Protocols.SetHTTP2(true)
-	s := &Sender{url: u, timeout: cmp.Or(c.Timeout, 10*time.Second), signer: c.Signer, fields: passed, transport: t}
+	s := &Sender{url: u, timeout: cmp.Or(c.Timeout, 10*time.Second), signer: c.Signer, fields: forwardedFields, transport: t}
 	if c.Signed {
-		s.fields = slices.Concat(passed, signatures)
+		s.fields = slices.Concat(forwardedFields, signatureFields)
 	}
 	return s, nil
 }
@@ -115,8 +115,8 @@ func (s *Sender) send(ctx context.Context, t *webhook.Task, now time.Time) (stat
 		return 0, 0, s.redact(err)
 	}
 	req.Header = header
-	// A field without values is not sent. It lets the transport repeat the request if the
-	// endpoint closed the idle connection that it chose; endpoints recognize repeats.
+	// net/http does not send a field without values, but repeats a request that has this one
+	// if the endpoint closed the idle connection that was chosen. Endpoints recognize repeats.
 	req.Header["Idempotency-Key"] = nil
 	// RoundTrip, unlike a Client, follows no redirect and stores no cookie.
 	resp, err := s.transport.RoundTrip(req)

@@ -109,7 +109,7 @@ func TestSentUnchanged(t *testing.T) {
 	if len(got) != 1 || !bytes.Equal(got[0].body, task.Body) || got[0].path != "/bitbucket-hook/?token=t0ken" {
 		t.Fatalf("received %+v", got)
 	}
-	for _, name := range passed {
+	for _, name := range forwardedFields {
 		if got[0].header.Get(name) != task.Header.Get(name) {
 			t.Errorf("%s = %q, want %q", name, got[0].header.Get(name), task.Header.Get(name))
 		}

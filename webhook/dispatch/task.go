@@ -26,7 +26,7 @@ func (w *worker) carryOut(t webhook.Task, until time.Time) {
 	a, err := w.send(t, until)
 	switch {
 	case errors.Is(err, webhook.ErrLeaseLost):
-		w.lost(t)
+		w.reportLostLease(t)
 	case err != nil: // aborted: no fault of the endpoint
 		w.d.log.Info("webhook delivery aborted", "endpoint", w.endpoint.Name, "delivery", t.Delivery, "attempt", t.Attempt, "reason", err)
 		w.commit(t, "release", func(ctx context.Context) error { return w.d.store.Release(ctx, t) })
@@ -55,7 +55,7 @@ func unsendable(t webhook.Task, can webhook.Action) string {
 // send makes one attempt while it holds the lease. An error means that the attempt was
 // aborted because of the lease or of a shutdown, and that its result is unknown.
 func (w *worker) send(t webhook.Task, until time.Time) (Attempt, error) {
-	ctx, cancel := context.WithCancelCause(w.d.hard)
+	ctx, cancel := context.WithCancelCause(w.d.sends)
 	kept := make(chan struct{})
 	go func() {
 		defer close(kept)
@@ -133,7 +133,7 @@ func (w *worker) commitDead(t webhook.Task, cause string) {
 // the task; after that, the fence decides. After a shutdown it makes one more call.
 func (w *worker) commit(t webhook.Task, operation string, call func(context.Context) error) bool {
 	for n := 0; ; n++ {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(w.d.hard), w.d.commitTimeout())
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(w.d.sends), w.d.commitTimeout())
 		err := call(ctx)
 		cancel()
 		switch {
@@ -142,13 +142,13 @@ func (w *worker) commit(t webhook.Task, operation string, call func(context.Cont
 		case errors.Is(err, webhook.ErrLeaseLost):
 			// After an unknown outcome this usually means that the first call succeeded.
 			if n == 0 {
-				w.lost(t)
+				w.reportLostLease(t)
 			}
 			return n > 0
 		case n == 0:
 			w.d.log.Error("result of a webhook delivery not committed", "operation", operation, "endpoint", w.endpoint.Name, "delivery", t.Delivery, "error", err)
 		}
-		if !pause.For(w.d.hard, jitter(exponential(w.d.timing.StoreBase, w.d.timing.StoreMax, n))) {
+		if !pause.For(w.d.sends, jitter(exponential(w.d.timing.StoreBase, w.d.timing.StoreMax, n))) {
 			return false
 		}
 	}
@@ -156,13 +156,13 @@ func (w *worker) commit(t webhook.Task, operation string, call func(context.Cont
 
 // commitTimeout bounds one call of the store, and is short once the instance has to end.
 func (d *Dispatcher) commitTimeout() time.Duration {
-	if d.hard.Err() != nil {
+	if d.sends.Err() != nil {
 		return 2 * time.Second
 	}
 	return d.lease
 }
 
-func (w *worker) lost(t webhook.Task) {
+func (w *worker) reportLostLease(t webhook.Task) {
 	w.d.observer.LeaseLost(w.endpoint.Name)
 	w.d.log.Warn("webhook delivery's lease was lost: the delivery may arrive twice", "endpoint", w.endpoint.Name, "delivery", t.Delivery, "attempt", t.Attempt)
 }

@@ -53,9 +53,9 @@ func (w *worker) claim(claiming context.Context) time.Duration {
 	if n == 0 {
 		return wait
 	}
-	// The lease ends by the database's clock, counted from a later time: this end is safe.
+	// The database starts the lease later than this line: the lease does not end before until.
 	until := time.Now().Add(w.d.lease)
-	parent := w.d.hard
+	parent := w.d.sends
 	if w.d.abortClaims {
 		parent = claiming
 	}
@@ -106,7 +106,7 @@ func (w *worker) finished() {
 	w.signal()
 }
 
-// judge gives the result of an attempt to the circuit breaker.
+// judge records the result of an attempt in the circuit breaker.
 func (w *worker) judge(a Attempt) {
 	now := time.Now()
 	w.mu.Lock()

@@ -50,8 +50,8 @@ func (c *connections) refuse() {
 	c.refused++
 }
 
-// identify counts the connection for its address.
-func (c *connections) identify(client netip.Addr) bool {
+// addClient counts the connection for its address.
+func (c *connections) addClient(client netip.Addr) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.clients[client] >= c.perClient {
@@ -75,16 +75,16 @@ func (c *connections) remove(client netip.Addr) {
 	}
 }
 
-// counted is a listener whose connections are counted, and begin with a PROXY protocol
-// header where a load balancer sends one.
-type counted struct {
+// countingListener counts its connections, and reads the PROXY protocol header of those that
+// a load balancer opens.
+type countingListener struct {
 	net.Listener
 	server *Server
 }
 
 // Accept returns the next connection. At the total limit it evicts another one, and closes
 // the new one if none can be evicted.
-func (l counted) Accept() (net.Conn, error) {
+func (l countingListener) Accept() (net.Conn, error) {
 	for {
 		accepted, err := l.Listener.Accept()
 		if err != nil {
@@ -115,15 +115,15 @@ func (s *Server) admit() bool {
 func (s *Server) evictOldest() bool { return s.idle.EvictOldest(1) || s.busy.EvictOldest(2) }
 
 // conn is one connection. Its remote address is that of the client, once begin has read
-// the PROXY protocol header: net/http asks for the address in the connection's own
-// goroutine, before it reads, so that a slow header delays no other connection.
+// the PROXY protocol header. net/http calls RemoteAddr in the connection's own goroutine,
+// before it reads, so that a slow header delays no other connection.
 type conn struct {
 	net.Conn
 	server *Server
 
 	begun  sync.Once
 	client net.Addr
-	key    netip.Addr // that the connection is counted for; invalid: none
+	key    netip.Addr // address for which the connection is counted; invalid: none
 	err    error      // ends the connection
 
 	mu                   sync.Mutex
@@ -149,7 +149,7 @@ func (c *conn) Read(b []byte) (int, error) {
 	return c.Conn.Read(b)
 }
 
-// begin finds out the client's address, and counts the connection for it.
+// begin determines the client's address, and counts the connection for it.
 func (c *conn) begin() {
 	c.client = c.Conn.RemoteAddr()
 	client, ok := addressOf(c.client)
@@ -158,7 +158,7 @@ func (c *conn) begin() {
 		return
 	}
 	if slices.ContainsFunc(c.server.config.ProxyProtocolFrom, func(n netip.Prefix) bool { return n.Contains(client.Addr()) }) {
-		source, err := c.proxied()
+		source, err := c.readProxyHeader()
 		if err != nil {
 			c.err = err
 			c.server.refusedHeader(client.Addr(), err)
@@ -170,7 +170,7 @@ func (c *conn) begin() {
 		}
 	}
 	key := host(client.Addr())
-	if !c.server.connections.identify(key) {
+	if !c.server.connections.addClient(key) {
 		c.err = errOverLimit
 		return
 	}
@@ -211,8 +211,8 @@ func (c *conn) Evict() {
 	c.uncount()
 }
 
-// proxied reads the header.
-func (c *conn) proxied() (netip.AddrPort, error) {
+// readProxyHeader returns the client's address from the PROXY protocol header.
+func (c *conn) readProxyHeader() (netip.AddrPort, error) {
 	if err := c.Conn.SetReadDeadline(time.Now().Add(proxyHeaderTimeout)); err != nil {
 		return netip.AddrPort{}, err
 	}

@@ -115,9 +115,9 @@ type connKey struct{}
 func (s *Server) Serve(l net.Listener) error {
 	var err error
 	if s.config.TLS != nil {
-		err = s.http.ServeTLS(counted{l, s}, "", "")
+		err = s.http.ServeTLS(countingListener{l, s}, "", "")
 	} else {
-		err = s.http.Serve(counted{l, s})
+		err = s.http.Serve(countingListener{l, s})
 	}
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil

@@ -32,7 +32,7 @@ type Rates struct {
 
 // bucket is a token bucket. The zero bucket is full.
 type bucket struct {
-	used float64 // tokens that are missing
+	used float64 // tokens that were spent and not refilled yet
 	at   time.Time
 }
 
@@ -53,7 +53,7 @@ func (r *Rates) Allow(client netip.Addr) bool {
 	if now.Sub(r.rotated) >= burstTime {
 		r.before, r.recent, r.rotated = r.recent, map[netip.Addr]*bucket{}, now
 	}
-	return r.bucketOf(client).take(now, r.perSecond)
+	return r.bucketOf(client).spend(now, r.perSecond)
 }
 
 func (r *Rates) bucketOf(client netip.Addr) *bucket {
@@ -72,8 +72,8 @@ func (r *Rates) bucketOf(client netip.Addr) *bucket {
 	return b
 }
 
-// take takes one token, if there is one.
-func (b *bucket) take(now time.Time, perSecond float64) bool {
+// spend removes one token, and reports whether the bucket had one.
+func (b *bucket) spend(now time.Time, perSecond float64) bool {
 	b.used = max(0, b.used-now.Sub(b.at).Seconds()*perSecond)
 	b.at = now
 	if b.used+1 > perSecond*burstTime.Seconds() {

@@ -31,7 +31,7 @@ const acceptSQL = `SELECT FROM webhook.accept($1, $2, $3, $4, $5, $6, $7, $8, $9
 // Accept implements [webhook.Queue]. A repetition of a delivery whose event is recorded
 // changes nothing, whichever instance accepted the first one.
 func (q *Queue) Accept(ctx context.Context, d *webhook.Delivery, decision webhook.Decision) (webhook.Outcome, error) {
-	repeated, err := q.seen(ctx, d)
+	repeated, err := q.isRepeated(ctx, d)
 	if err != nil {
 		return 0, err
 	}
@@ -57,13 +57,13 @@ func (q *Queue) Accept(ctx context.Context, d *webhook.Delivery, decision webhoo
 	return webhook.Accepted, nil
 }
 
-// seen reports whether a delivery repeats a committed one. Two repetitions at the same time
+// isRepeated reports whether a delivery repeats a committed one. Two repetitions at the same time
 // both pass here; the database commits one of them.
-func (q *Queue) seen(ctx context.Context, d *webhook.Delivery) (repeated bool, err error) {
+func (q *Queue) isRepeated(ctx context.Context, d *webhook.Delivery) (repeated bool, err error) {
 	err = q.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM webhook.seen WHERE receiver = $1 AND key IN ($2, $3) AND until > clock_timestamp())`,
 		d.Receiver, bodyKey(d), requestKey(d)).Scan(&repeated)
 	if err != nil {
-		return false, q.explain("look for a repetition", err)
+		return false, q.explain("find a repetition", err)
 	}
 	return repeated, nil
 }

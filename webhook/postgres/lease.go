@@ -38,7 +38,7 @@ func (q *Queue) Claim(ctx context.Context, endpoint string, n int, lease time.Du
 		if err != nil || len(tasks) == 0 {
 			return err
 		}
-		return readDeliveries(ctx, tx, tasks) // a new statement sees each delivery that claim saw
+		return readDeliveries(ctx, tx, tasks) // READ COMMITTED: this statement sees every delivery that claim saw
 	})
 	if err != nil {
 		return nil, err
@@ -60,17 +60,17 @@ func readDeliveries(ctx context.Context, tx pgx.Tx, tasks []webhook.Task) error 
 	}
 	var (
 		id, header string
-		read       webhook.Task
+		row        webhook.Task
 	)
-	_, err = pgx.ForEachRow(rows, []any{&id, &read.Received, &read.Receiver, &read.Event, &read.Repository, &read.RequestID, &header, &read.Body}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&id, &row.Received, &row.Receiver, &row.Event, &row.Repository, &row.RequestID, &header, &row.Body}, func() error {
 		fields, err := parseHeader([]byte(header))
 		if err != nil {
 			return fmt.Errorf("delivery %s: %w", id, err)
 		}
 		for _, t := range byDelivery[id] {
-			t.Received, t.Receiver, t.Event, t.Repository, t.RequestID, t.Header, t.Body = read.Received, read.Receiver, read.Event, read.Repository, read.RequestID, fields.Clone(), read.Body
+			t.Received, t.Receiver, t.Event, t.Repository, t.RequestID, t.Header, t.Body = row.Received, row.Receiver, row.Event, row.Repository, row.RequestID, fields.Clone(), row.Body
 		}
-		read.Body = nil
+		row.Body = nil
 		return nil
 	})
 	return err
@@ -153,7 +153,7 @@ func (q *Queue) end(ctx context.Context, t webhook.Task, e *audit.Event, state w
 	err := q.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM webhook.tasks t JOIN webhook.streams s ON s.stream = t.stream
 		WHERE t.id = $1 AND t.fence = $2 AND t.state = 'leased' AND s.fence = $2)`, t.ID, t.Fence).Scan(&held)
 	if err != nil {
-		return q.explain("look for the lease of a webhook task", err)
+		return q.explain("find the lease of a webhook task", err)
 	}
 	lost := fmt.Errorf("webhook task %d: %w", t.ID, webhook.ErrLeaseLost)
 	if !held {
@@ -162,7 +162,7 @@ func (q *Queue) end(ctx context.Context, t webhook.Task, e *audit.Event, state w
 	kind := e.Kind
 	err = q.recorder.RecordWith(ctx, e, audit.Companion{
 		Statements: []audit.SQLStatement{{SQL: `SELECT webhook.end_task($1, $2, $3, $4, $5)`, Args: []any{t.ID, t.Fence, string(state), cause, at}}},
-		// Once it was ended, a task has either ended for good or been claimed again.
+		// After end_task, the task is done, dead, pending, or leased again with a larger fence.
 		Applied: audit.SQLStatement{SQL: `SELECT FROM webhook.tasks WHERE id = $1 AND (fence = $2 AND state = $3 OR $3 = 'pending' AND fence > $2)`, Args: []any{t.ID, t.Fence, string(state)}},
 		Void:    func(err error) *audit.Event { return voidEvent(t.Delivery, kind, t.Endpoint, causeLeaseLost, err) },
 	})
