@@ -44,8 +44,8 @@ var recordFields = []recordField{
 	text("verdict", func(e *Event) *string { return &e.Verdict }),
 	text("mode", func(e *Event) *string { return &e.Mode }),
 	{"would_deny", func(s *scanner, e *Event) {
-		if is := s.truth(); e != nil {
-			e.WouldDeny = is
+		if value := s.boolean(); e != nil {
+			e.WouldDeny = value
 		}
 	}},
 	text("reason", func(e *Event) *string { return &e.Reason }),
@@ -74,26 +74,26 @@ var recordFields = []recordField{
 	{"input", skipInput},
 }
 
-func text(name string, of func(*Event) *string) recordField {
+func text(name string, field func(*Event) *string) recordField {
 	return recordField{name, func(s *scanner, e *Event) {
 		if value := s.text(); e != nil {
-			*of(e) = value
+			*field(e) = value
 		}
 	}}
 }
 
-func number[N int | int64](name string, of func(*Event) *N) recordField {
+func number[N int | int64](name string, field func(*Event) *N) recordField {
 	return recordField{name, func(s *scanner, e *Event) {
 		if value := s.number(); e != nil {
-			*of(e) = N(value)
+			*field(e) = N(value)
 		}
 	}}
 }
 
-func list(name string, of func(*Event) *[]string) recordField {
+func list(name string, field func(*Event) *[]string) recordField {
 	return recordField{name, func(s *scanner, e *Event) {
 		if value := s.list(); e != nil {
-			*of(e) = value
+			*field(e) = value
 		}
 	}}
 }

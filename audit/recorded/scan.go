@@ -93,7 +93,7 @@ func (s *scanner) number() (n int64) {
 	return n
 }
 
-func (s *scanner) truth() bool {
+func (s *scanner) boolean() bool {
 	for _, c := range []struct {
 		text string
 		is   bool

@@ -18,7 +18,7 @@ const (
 	overlap   = time.Hour      // decisions may enter the log late, from the journal of an outage
 )
 
-// Store has the pipelines in the log.
+// Store reads the pipelines of the audit log, and saves what Bitbucket returned about them.
 type Store interface {
 	// UnknownPipelines returns at most limit pipelines with a decision since a time that
 	// were not saved yet, the latest first.
@@ -55,15 +55,15 @@ func Run(ctx context.Context, c Config) {
 
 type fetcher struct {
 	Config
-	now      func() time.Time
-	complete time.Time // every pipeline with a decision before this time was fetched
+	now          func() time.Time
+	fetchedUntil time.Time // every pipeline with a decision before this time was fetched
 }
 
 // round fetches all unknown pipelines. After an error the next round fetches the rest.
 func (f *fetcher) round(ctx context.Context) error {
 	began := f.now()
 	since := began.Add(-maxAge)
-	if from := f.complete.Add(-overlap); from.After(since) {
+	if from := f.fetchedUntil.Add(-overlap); from.After(since) {
 		since = from
 	}
 	for {
@@ -79,7 +79,7 @@ func (f *fetcher) round(ctx context.Context) error {
 			return failure
 		}
 		if len(list) < batchSize || len(fetched) == 0 {
-			f.complete = began
+			f.fetchedUntil = began
 			return nil
 		}
 	}

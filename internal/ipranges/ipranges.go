@@ -21,11 +21,11 @@ import (
 const URL = "https://ip-ranges.atlassian.com/"
 
 const (
-	fetchTimeout = 30 * time.Second
-	fetchAgain   = time.Hour       // after a list
-	fetchFailed  = time.Minute     // after an error, at first
-	maxSkew      = 5 * time.Minute // a stored list that is further in the future is ignored
-	maxStored    = 1 << 20         // bytes
+	fetchTimeout  = 30 * time.Second
+	fetchInterval = time.Hour
+	retryInterval = time.Minute     // after the first error; doubled up to fetchInterval
+	maxSkew       = 5 * time.Minute // a stored list that is further in the future is ignored
+	maxStored     = 1 << 20         // bytes
 )
 
 // Config configures a [List].
@@ -107,14 +107,14 @@ func (l *List) Contains(a netip.Addr, maxAge time.Duration) bool {
 // Run fetches the list now and every hour until ctx ends. After an error it tries again
 // within a minute, and less often while errors continue.
 func (l *List) Run(ctx context.Context) {
-	wait := fetchFailed
+	wait := retryInterval
 	for {
-		next := fetchAgain
+		next := fetchInterval
 		if err := l.Refresh(ctx); err != nil && ctx.Err() == nil {
 			l.config.Log.Warn("list of Atlassian's networks not fetched; keeping the last one", "error", err, "retry_in", wait.String())
-			next, wait = wait, min(2*wait, fetchAgain)
+			next, wait = wait, min(2*wait, fetchInterval)
 		} else {
-			wait = fetchFailed
+			wait = retryInterval
 		}
 		if !pause.For(ctx, next) {
 			return

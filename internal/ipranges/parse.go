@@ -37,8 +37,8 @@ func Parse(document []byte) ([]netip.Prefix, error) {
 	if err := json.Unmarshal(document, &list); err != nil {
 		return nil, errors.New("the list is not the documented JSON")
 	}
-	contains := func(words []string, word string) bool {
-		return slices.ContainsFunc(words, func(w string) bool { return strings.EqualFold(w, word) })
+	contains := func(values []string, want string) bool {
+		return slices.ContainsFunc(values, func(v string) bool { return strings.EqualFold(v, want) })
 	}
 	var networks []netip.Prefix
 	for i, item := range list.Items {
@@ -49,8 +49,8 @@ func Parse(document []byte) ([]netip.Prefix, error) {
 		if err != nil || network != network.Masked() || network.Addr().Is4In6() {
 			return nil, fmt.Errorf("items[%d].cidr is not a network", i)
 		}
-		if least := minBits(network); network.Bits() < least {
-			return nil, fmt.Errorf("items[%d].cidr is wider than /%d", i, least)
+		if minimum := minBits(network); network.Bits() < minimum {
+			return nil, fmt.Errorf("items[%d].cidr is wider than /%d", i, minimum)
 		}
 		networks = append(networks, network)
 	}

@@ -38,14 +38,14 @@ func (c agentCredentials) Create(ctx context.Context, by admin.Operator, r admin
 	if !slices.Contains(c.AgentEndpoints, r.Endpoint) {
 		return admin.CreatedAgentCredential{}, &admin.Mistake{Message: fmt.Sprintf("%q is not an endpoint with agent: true; such endpoints: %s", r.Endpoint, strings.Join(c.AgentEndpoints, ", "))}
 	}
-	text, made := agent.NewCredential(r.Endpoint)
-	if err := c.record(ctx, by, actionAgentCredentialCreated, r.Description, attribute("endpoint", r.Endpoint), attribute("credential_id", made.ID)); err != nil {
+	text, credential := agent.NewCredential(r.Endpoint)
+	if err := c.record(ctx, by, actionAgentCredentialCreated, r.Description, attribute("endpoint", r.Endpoint), attribute("credential_id", credential.ID)); err != nil {
 		return admin.CreatedAgentCredential{}, fmt.Errorf("no credential was created: %w", err)
 	}
-	if err := c.Agents.Add(ctx, made, r.Description, by.String()); err != nil {
+	if err := c.Agents.Add(ctx, credential, r.Description, by.String()); err != nil {
 		return admin.CreatedAgentCredential{}, err
 	}
-	return admin.CreatedAgentCredential{ID: made.ID, Endpoint: made.Endpoint, Credential: text}, nil
+	return admin.CreatedAgentCredential{ID: credential.ID, Endpoint: credential.Endpoint, Credential: text}, nil
 }
 
 // List lists all credentials.
@@ -54,17 +54,18 @@ func (c agentCredentials) List(ctx context.Context) ([]admin.AgentCredential, er
 	if err != nil {
 		return nil, err
 	}
-	shown := make([]admin.AgentCredential, len(list))
+	out := make([]admin.AgentCredential, len(list))
 	for i, l := range list {
-		shown[i] = admin.AgentCredential{
+		out[i] = admin.AgentCredential{
 			ID: l.ID, Endpoint: l.Endpoint, Description: l.Description, CreatedAt: l.CreatedAt.UTC(), CreatedBy: l.CreatedBy,
 			LastUsedAt: timeOrNil(l.LastUsedAt), RevokedAt: timeOrNil(l.RevokedAt), RevokedBy: l.RevokedBy, RevokedReason: l.RevokedReason,
 		}
 	}
-	return shown, nil
+	return out, nil
 }
 
-// Revoke revokes a credential first, and records that afterwards.
+// Revoke revokes a credential and then records the revocation: an outage of the audit log
+// does not prevent a revocation.
 func (c agentCredentials) Revoke(ctx context.Context, by admin.Operator, r admin.AgentCredentialRevocation) (admin.AgentCredential, error) {
 	if err := checkReason(r.Reason); err != nil {
 		return admin.AgentCredential{}, err

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// inode returns a file's time of change and number, which a replacement with the same size
-// and modification time does not have in common with the file before.
+// inode returns a file's change time and inode number. They differ after a replacement by a
+// file with the same size and modification time.
 func inode(info fs.FileInfo) (changed time.Time, number uint64) {
 	if s, ok := info.Sys().(*syscall.Stat_t); ok {
 		return time.Unix(s.Ctim.Unix()), s.Ino

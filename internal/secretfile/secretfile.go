@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// checkInterval is the least time between two checks of a file.
+// checkInterval is the minimum time between two checks of a file.
 const checkInterval = time.Second
 
 // Source is the place of a secret, such as config.Secret.
@@ -44,78 +44,78 @@ type version struct {
 	inode             uint64
 }
 
-// Open reads a secret for the first time. An error means that there is none to begin with.
-func Open[T any](s Source, parse func(string) (T, error), log *slog.Logger) (*Secret[T], error) {
-	o := &Secret[T]{source: s, parse: parse, log: log, now: time.Now}
-	if o.log == nil {
-		o.log = slog.New(slog.DiscardHandler)
+// Open reads a secret for the first time. It returns an error if the file has no usable secret.
+func Open[T any](source Source, parse func(string) (T, error), log *slog.Logger) (*Secret[T], error) {
+	s := &Secret[T]{source: source, parse: parse, log: log, now: time.Now}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
 	}
-	before := o.version()
-	secret, err := o.load()
+	before := s.version()
+	secret, err := s.load()
 	if err != nil {
 		return nil, err
 	}
-	o.current, o.read, o.checked = secret, before, o.now()
-	return o, nil
+	s.current, s.read, s.checked = secret, before, s.now()
+	return s, nil
 }
 
-func (o *Secret[T]) load() (secret T, err error) {
-	text, err := o.source.Read()
+func (s *Secret[T]) load() (secret T, err error) {
+	text, err := s.source.Read()
 	if err != nil {
 		return secret, err
 	}
-	if secret, err = o.parse(text); err != nil {
-		return secret, fmt.Errorf("the secret in %s: %w", o.source.File(), err)
+	if secret, err = s.parse(text); err != nil {
+		return secret, fmt.Errorf("the secret in %s: %w", s.source.File(), err)
 	}
 	return secret, nil
 }
 
 // Get returns the secret that is in force.
-func (o *Secret[T]) Get() T {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	now := o.now()
-	if now.Sub(o.checked) < checkInterval && !now.Before(o.checked) {
-		return o.current
+func (s *Secret[T]) Get() T {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	if now.Sub(s.checked) < checkInterval && !now.Before(s.checked) {
+		return s.current
 	}
-	o.checked = now
-	// The version is that before the content: a change in between is seen at the next check.
-	version := o.version()
-	if version == o.read && o.err == nil {
-		return o.current
+	s.checked = now
+	// The version is read before the content: the next check finds a change in between.
+	version := s.version()
+	if version == s.read && s.err == nil {
+		return s.current
 	}
-	secret, err := o.load()
+	secret, err := s.load()
 	if err != nil {
-		if o.err == nil || o.err.Error() != err.Error() {
-			o.log.Error("secret reload failed; keeping the last good secret", "file", o.source.File(), "error", err)
+		if s.err == nil || s.err.Error() != err.Error() {
+			s.log.Error("secret reload failed; keeping the last good secret", "file", s.source.File(), "error", err)
 		}
-		o.err = err
-		return o.current
+		s.err = err
+		return s.current
 	}
-	o.current, o.read, o.err = secret, version, nil
-	o.log.Info("secret loaded", "file", o.source.File())
-	return o.current
+	s.current, s.read, s.err = secret, version, nil
+	s.log.Info("secret loaded", "file", s.source.File())
+	return s.current
 }
 
 // Err returns why the file's present content is not in force; nil: it is.
-func (o *Secret[T]) Err() error {
-	o.Get()
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.err
+func (s *Secret[T]) Err() error {
+	s.Get()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
 }
 
 // Modified returns when the file was last changed; the zero time where that is not known.
-func (o *Secret[T]) Modified() time.Time {
-	info, err := os.Stat(o.source.File())
+func (s *Secret[T]) Modified() time.Time {
+	info, err := os.Stat(s.source.File())
 	if err != nil {
 		return time.Time{}
 	}
 	return info.ModTime()
 }
 
-func (o *Secret[T]) version() version {
-	info, err := os.Stat(o.source.File())
+func (s *Secret[T]) version() version {
+	info, err := os.Stat(s.source.File())
 	if err != nil {
 		return version{}
 	}

@@ -56,7 +56,7 @@ func (s *Set) Replay(ctx context.Context, input []byte) (policy.Decision, error)
 		d.Revision = s.Revision()
 		return d, fmt.Errorf("policy: %w", err)
 	}
-	if err := in.fromDelivery(); err != nil {
+	if err := in.checkNotDelivery(); err != nil {
 		d := denied(in)
 		d.Revision = s.Revision()
 		return d, err

@@ -22,8 +22,8 @@ func (s *Set) HasWebhookRules() bool {
 
 // DecideDelivery evaluates the rules about deliveries, each program within the deadline.
 // Its routes are those of the policy's rules. On an error the decision denies with the
-// reason policy_error, and still holds the revision, and the input if it was made. Safe
-// for concurrent use.
+// reason policy_error, and still has the revision, and the input if it could be made. It is
+// safe for concurrent use.
 func (s *Set) DecideDelivery(ctx context.Context, d *webhook.Delivery) (webhook.Decision, error) {
 	start := time.Now()
 	in, err := newDeliveryInput(d)
@@ -78,7 +78,7 @@ func (s *Set) evaluateDelivery(ctx context.Context, in *evalInput) (d webhook.De
 	if organization, err = s.evaluateProgram(ctx, s.deliveries, in, s.loader.options.Deadline); err != nil {
 		return d, nil, nil, err
 	}
-	if err := s.knownEndpoints(organization[setRoute]); err != nil {
+	if err := s.checkEndpoints(organization[setRoute]); err != nil {
 		return d, organization, nil, err
 	}
 	d = combineDelivery(organization, nil)
@@ -105,7 +105,7 @@ func (s *Set) ownDeliveryRules(in *evalInput) (*remoteProgram, error) {
 		return nil, err
 	}
 	u := s.ownerOf(name).units[name]
-	// Which rules a folder with faults of its source has is not known.
+	// A folder with misplaced files may have rules about deliveries: program returns its error.
 	if u == nil || !u.decides(deliveries) && len(u.misplaced) == 0 {
 		return nil, nil
 	}
@@ -166,9 +166,9 @@ func (s *Set) RepositoryOfDelivery(input []byte) (string, error) {
 
 var errNoDelivery = errors.New("the recorded input is not about a delivery")
 
-// knownEndpoints is an error if a route names an endpoint or a resource that is not
+// checkEndpoints returns an error if a route names an endpoint or a resource that is not
 // configured: the delivery would not reach it.
-func (s *Set) knownEndpoints(routes []entry) error {
+func (s *Set) checkEndpoints(routes []entry) error {
 	known := s.loader.options.Webhooks
 	for _, e := range routes {
 		if known == nil || e.route.Endpoint == "" {
@@ -185,9 +185,9 @@ func (s *Set) knownEndpoints(routes []entry) error {
 	return nil
 }
 
-// combineDelivery makes a decision of the results of the organization's and the
-// repository's rules. Only the organization's rules allow, observe and route. Rules is as
-// that of a decision about a request; the rules that route follow those that allow.
+// combineDelivery returns the decision that the results of the organization's and the
+// repository's rules make. Only the organization's rules allow, report and route. The order
+// of Rules is that of a decision about a request, followed by the rules that route.
 func combineDelivery(organization, repository results) webhook.Decision {
 	denies := slices.Concat(organization[setDeny], repository[setDeny])
 	allows, reports := organization[setAllow], organization[setReport]
@@ -221,8 +221,8 @@ func combineDelivery(organization, repository results) webhook.Decision {
 	return d
 }
 
-// routesOf are the routes of entries, each action and endpoint once, with the first of
-// the rules that order it, in the order of the rules.
+// routesOf returns the routes of entries in the order of their rules. Each pair of action and
+// endpoint occurs once, with its first rule.
 func routesOf(entries []entry) []webhook.Route {
 	var routes []webhook.Route
 	for _, e := range slices.SortedFunc(slices.Values(entries), func(a, b entry) int {

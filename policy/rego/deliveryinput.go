@@ -64,9 +64,9 @@ func domainOfText(input []byte) *domain {
 	return egress
 }
 
-// fromDelivery is an error if a recorded input is about a delivery: its decision is not
-// one about a request.
-func (in *evalInput) fromDelivery() error {
+// checkNotDelivery returns an error if a recorded input is about a delivery: its decision is
+// not one about a request.
+func (in *evalInput) checkNotDelivery() error {
 	if in.domain == deliveries {
 		return errors.New("policy: the recorded input is about a webhook delivery")
 	}

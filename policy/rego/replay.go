@@ -77,7 +77,7 @@ func (r *Replayer) evaluate(ctx context.Context, input []byte) (d policy.Decisio
 	start := time.Now()
 	in, err := recordedInput(input, r.set.loader.options.Names)
 	if err == nil {
-		err = in.fromDelivery()
+		err = in.checkNotDelivery()
 	}
 	if err != nil {
 		d = denied(nil)

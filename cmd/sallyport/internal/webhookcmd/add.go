@@ -30,17 +30,19 @@ func newAdd() *cobra.Command {
 	o := addOptions{}
 	c := &cobra.Command{
 		Use:   "add NAME --repository WORKSPACE/NAME --url https://HOST[:PORT] {--action refresh_policy | --forward-to ENDPOINT}",
-		Short: "Make a receiver: secret, path, configuration, and the webhook in Bitbucket",
-		Long: `Make a receiver of webhook deliveries. The command generates a secret and a path that
-cannot be guessed, and prints the receiver's configuration. It writes two files that
-only their owner can read: the secret, and a value in the place of the previous
-secret, so that "webhook rotate" needs no change of the configuration.
+		Short: "Create a receiver: secret, path, configuration, and the webhook in Bitbucket",
+		Long: `Create a receiver of webhook deliveries. The command generates a secret and a path
+that cannot be guessed, and prints the receiver's configuration. It writes two files
+that only their owner can read: the current and the previous secret. The previous one
+is an unused random value, so that "webhook rotate" needs no change of the
+configuration.
 
-With --token-file, it makes the webhook through Bitbucket Cloud's REST API. The token
-needs the scope webhook. Otherwise it prints every field to enter in Bitbucket.
+With --token-file, the command creates the webhook through Bitbucket Cloud's REST API.
+The token needs the scope webhook. Otherwise the command prints every field to enter
+in Bitbucket.
 
-Add the printed section to the configuration and start the server again; then test
-the receiver with "sallyport webhook test NAME".`,
+Add the printed section to the configuration and restart the server; then test the
+receiver with "sallyport webhook test NAME".`,
 		Args: oneName,
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := o.check(c, args[0]); err != nil {
@@ -50,15 +52,15 @@ the receiver with "sallyport webhook test NAME".`,
 		},
 	}
 	f := c.Flags()
-	f.StringVarP(&o.config, "config", "c", "", "configuration `FILE`: its folder gets the secrets, and it names the API (default: the usual places, if one is there)")
+	f.StringVarP(&o.config, "config", "c", "", "configuration `FILE`, which names the API; the secrets are written to its folder (default: the first file in the usual places, if any)")
 	f.StringVar(&o.kind, "kind", "cloud", "the `PRODUCT` that delivers: cloud or data_center")
 	f.StringVar(&o.repository, "repository", "", "the repository whose events are delivered: `WORKSPACE/NAME`, on Data Center PROJECT/NAME")
 	f.StringVar(&o.url, "url", "", "scheme, host and port by which Bitbucket reaches the webhook listener: `URL`")
 	f.StringSliceVar(&o.events, "event", nil, "`EVENT` to deliver; repeatable (default: those of the actions, otherwise pushes and merges)")
 	f.StringSliceVar(&o.actions, "action", nil, "`ACTION` of each delivery: refresh_policy or refresh_names; repeatable")
-	f.StringSliceVar(&o.forwardTo, "forward-to", nil, "`ENDPOINT` of the configuration that gets each delivery; repeatable")
+	f.StringSliceVar(&o.forwardTo, "forward-to", nil, "`ENDPOINT` of the configuration that receives each delivery; repeatable")
 	f.StringVar(&o.secretFile, "secret-file", "", "`FILE` for the secret, which must not exist (default: webhook-NAME.secret beside the configuration)")
-	f.StringVar(&o.tokenFile, "token-file", "", "`FILE` with an access token: make the webhook through the API")
+	f.StringVar(&o.tokenFile, "token-file", "", "`FILE` with an access token: create the webhook through the API")
 	f.StringVar(&o.api, "api", "", "`URL` of the REST API (default: that of the configuration, otherwise "+defaultAPI+")")
 	return c
 }
@@ -162,8 +164,8 @@ func (o *addOptions) run(c *cobra.Command, name string) error {
 	return r.make(c.Context(), c, api)
 }
 
-// make writes the secrets, makes the webhook if there is an API, and prints what is left to
-// do. If it fails, no file is left.
+// make writes the secrets, creates the webhook if there is an API, and prints the remaining
+// steps. If it fails, it removes the files.
 func (r receiver) make(ctx context.Context, c *cobra.Command, api *hookAPI) error {
 	secret := newSecret()
 	if err := createSecret(r.Secret, secret); err != nil {
@@ -184,7 +186,7 @@ func (r receiver) make(ctx context.Context, c *cobra.Command, api *hookAPI) erro
 	if !h.SecretSet || !uuid.IsCanonical(strings.Trim(h.UUID, "{}")) {
 		return fmt.Errorf("create the webhook: Bitbucket's response does not confirm the secret: check the repository's webhooks, and delete that of %s", redactPath(r.URL+r.Path))
 	}
-	fmt.Fprintf(c.ErrOrStderr(), "Bitbucket delivers %s of %s to %s as webhook %s.\nAdd this section to the configuration, and start the server again:\n\n",
+	fmt.Fprintf(c.ErrOrStderr(), "Bitbucket delivers %s of %s to %s as webhook %s.\nAdd this section to the configuration, and restart the server:\n\n",
 		strings.Join(r.Events, ", "), r.Repository, r.URL+r.Path, h.UUID)
 	return r.printSection(c.OutOrStdout())
 }

@@ -20,7 +20,7 @@ func newRotate() *cobra.Command {
 	o := rotateOptions{}
 	c := &cobra.Command{
 		Use:   "rotate NAME [--token-file FILE | --drop]",
-		Short: "Change the secret of a receiver; the URL stays",
+		Short: "Rotate the secret of a receiver; the URL does not change",
 		Long: `Give a receiver a new secret. The previous one stays valid until --drop, so that no
 delivery is refused meanwhile. The URL does not change, and the running server reads
 both files by itself.
@@ -52,7 +52,7 @@ func (o *rotateOptions) run(c *cobra.Command, cfg *config.Config, r *config.Webh
 	case o.drop && o.tokenFile != "":
 		return cli.Invalid(errors.New("--drop changes nothing in Bitbucket: leave --token-file out"))
 	case current == "" || previous == "":
-		return cli.Invalid(fmt.Errorf("the receiver %s has no previous_secret_file: two secrets have to be valid during a rotation: write a random value into a file (openssl rand -hex 32), name the file there, and start the server again", r.Name))
+		return cli.Invalid(fmt.Errorf("the receiver %s has no previous_secret_file: two secrets have to be valid during a rotation: write a random value into a file (openssl rand -hex 32), name the file there, and restart the server", r.Name))
 	}
 	open, err := unfinished(r.Previous)
 	if err != nil {
@@ -129,6 +129,6 @@ func (o *rotateOptions) set(c *cobra.Command, api *hookAPI, r *config.WebhookRec
 	if err != nil {
 		return fmt.Errorf("%w\nboth secrets stay valid: run the command again, or enter the line in %s in Bitbucket", err, r.Secret.File())
 	}
-	_, err = fmt.Fprintf(c.OutOrStdout(), "%s: Bitbucket signs with the new secret. Deliveries under way may have the previous one; after a minute, run:\n  sallyport webhook rotate %s --drop\n", r.Name, r.Name)
+	_, err = fmt.Fprintf(c.OutOrStdout(), "%s: Bitbucket signs with the new secret. Deliveries in flight may have the previous one; after a minute, run:\n  sallyport webhook rotate %s --drop\n", r.Name, r.Name)
 	return err
 }

@@ -1,5 +1,5 @@
-// Package webhookdelivery puts the delivering half of the webhook gateway together, as the
-// configuration describes it: the queue, the dispatcher, the agents' server and their metrics.
+// Package webhookdelivery assembles the sending side of the webhook gateway from the
+// configuration: the queue, the dispatcher, the agents' server and their metrics.
 package webhookdelivery
 
 import (
@@ -26,8 +26,8 @@ import (
 	"github.com/sallyport/sallyport/webhook/resource"
 )
 
-// forgetInterval is how often old bodies are deleted, ageInterval how often the queue is read
-// for metrics.
+// forgetInterval is the time between two deletions of old bodies, ageInterval that between
+// two reads of the queue for metrics.
 const (
 	forgetInterval = 10 * time.Minute
 	ageInterval    = 15 * time.Second
@@ -58,9 +58,9 @@ type Delivery struct {
 	ages        atomic.Pointer[map[string]webhookpg.Age]
 }
 
-// Open opens the queue, and makes the dispatcher and the agents' server over it, which do
-// nothing yet. Endpoints are resolved apart from the targets of steps: neither delays the
-// other. The caller must call [Delivery.Close].
+// Open opens the queue, and creates the dispatcher and the agents' server, which do nothing
+// before [Delivery.Run]. Endpoints and the targets of steps have separate resolvers: neither
+// delays the other. The caller must call [Delivery.Close].
 func Open(ctx context.Context, c Config) (_ *Delivery, err error) {
 	d := &Delivery{config: c}
 	defer func() {
@@ -96,7 +96,7 @@ func Open(ctx context.Context, c Config) (_ *Delivery, err error) {
 			return nil, err
 		}
 	}
-	d.watch()
+	d.registerMetrics()
 	return d, nil
 }
 

@@ -48,8 +48,8 @@ func (d *Delivery) status(endpoint string) dispatch.Status {
 	return dispatch.Status{}
 }
 
-// watch adds the metrics of the queue and of the endpoints.
-func (d *Delivery) watch() {
+// registerMetrics adds the metrics of the queue and of the endpoints.
+func (d *Delivery) registerMetrics() {
 	m := d.config.Metrics
 	m.GaugeBy("sallyport_webhook_queue_depth", "Accepted deliveries that an endpoint has not received yet.", "endpoint", d.names, func(e string) float64 { return float64(d.age(e).Open) })
 	m.GaugeBy("sallyport_webhook_oldest_delivery_timestamp_seconds", "When the oldest of these deliveries was accepted; 0: none waits.", "endpoint", d.names, func(e string) float64 {

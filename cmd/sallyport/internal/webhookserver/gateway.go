@@ -1,5 +1,5 @@
-// Package webhookserver puts the parts of the webhook gateway together, as the
-// configuration describes them: secrets, networks, limits, receivers and counts.
+// Package webhookserver assembles the receiving side of the webhook gateway from the
+// configuration: secrets, networks, limits, receivers and counts.
 package webhookserver
 
 import (
@@ -56,7 +56,7 @@ type Gateway struct {
 	config    Config
 }
 
-// receiver is one receiver and what it has counted.
+// receiver is one receiver with its counts.
 type receiver struct {
 	config            config.WebhookReceiver
 	secret            *secretfile.Secret[webhook.Secret]
