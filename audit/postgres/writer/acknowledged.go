@@ -82,14 +82,14 @@ func (s *session) missing(ctx context.Context, writer string, a *acknowledged) (
 	if len(a.recent) == 0 {
 		return nil, nil
 	}
-	there := make(map[int64]found)
+	stored := make(map[int64]found)
 	if err := auditpg.ReadRecords(ctx, s.conn, writer, a.recent[0].sequence, a.last, func(sequence int64, at time.Time, record []byte) {
-		there[sequence] = found{at, record}
+		stored[sequence] = found{at, record}
 	}); err != nil {
 		return nil, fmt.Errorf("read the latest acknowledged events: %w", err)
 	}
 	for _, k := range a.recent {
-		switch have, ok := there[k.sequence]; {
+		switch have, ok := stored[k.sequence]; {
 		case !ok && l.first == 0:
 			l.first, l.last = k.sequence, k.sequence
 		case !ok:

@@ -12,11 +12,11 @@ import (
 func (l *Log) run() {
 	defer close(l.done)
 	defer l.committer.discard()
-	beat := time.NewTicker(heartbeat)
-	defer beat.Stop()
+	ticker := time.NewTicker(heartbeat)
+	defer ticker.Stop()
 
 	g := newGroup(l.writer)
-	for l.gather(g, beat.C) {
+	for l.gather(g, ticker.C) {
 		if len(g.rows) > 0 && !l.commit(g) {
 			l.abandon(g)
 			return
@@ -44,7 +44,7 @@ func (l *Log) ended() *audit.Event {
 
 // gather waits for something to do, and fills the group with what is waiting.
 // It is false when the log is closed and nothing is left.
-func (l *Log) gather(g *group, beat <-chan time.Time) bool {
+func (l *Log) gather(g *group, ticks <-chan time.Time) bool {
 	if len(l.pending) == 0 { // what they led to is durable
 		l.removeTails()
 	}
@@ -53,7 +53,7 @@ func (l *Log) gather(g *group, beat <-chan time.Time) bool {
 	}
 	l.pending = l.pending[:0]
 	if len(g.rows) == 0 && !l.takeNext(g) {
-		if fill, open := l.waitForEvent(g, beat); !fill {
+		if fill, open := l.waitForEvent(g, ticks); !fill {
 			return open
 		}
 	}
@@ -67,14 +67,14 @@ func (l *Log) gather(g *group, beat <-chan time.Time) bool {
 
 // waitForEvent waits for an event or for another task. fill is false where there is
 // nothing to add to the group; open is false where the log is closed and nothing is left.
-func (l *Log) waitForEvent(g *group, beat <-chan time.Time) (fill, open bool) {
+func (l *Log) waitForEvent(g *group, ticks <-chan time.Time) (fill, open bool) {
 	select {
 	case <-l.queue.ready:
 		l.takeNext(g)
 		return true, true
-	case back := <-l.reconnects:
-		l.resume(back, nil)
-	case <-beat:
+	case result := <-l.reconnects:
+		l.resume(result, nil)
+	case <-ticks:
 		l.recordHeartbeat()
 	case <-l.closing:
 		waiting := l.queue.len() > 0
@@ -140,8 +140,8 @@ func (l *Log) dequeue(g *group, w *waiter) {
 	l.number(g, e, nil)
 }
 
-// blockedPause is how long no companion is written after one waited in vain for a lock, so
-// that the waits take no more than a tenth of the writer's time.
+// blockedPause is how long no companion is written after one did not get its lock in time:
+// the waits use at most a tenth of the writer's time.
 const blockedPause = 5 * time.Second
 
 // dequeueCompanion numbers an event that has a companion. An event whose caller left is
@@ -177,13 +177,13 @@ func (l *Log) commit(g *group) bool {
 			l.noteAcknowledged(false)
 			return true
 		}
-		l.lost(err)
+		l.beginOutage(err)
 	}
 	patience := l.patience()
 	for {
 		select {
-		case back := <-l.reconnects:
-			if l.resume(back, g) {
+		case result := <-l.reconnects:
+			if l.resume(result, g) {
 				return true
 			}
 			if l.failed() {
@@ -221,14 +221,14 @@ func (l *Log) recordHeartbeat() {
 			l.log.Warn("partitions were not made ahead; they are made when they are needed", "error", err)
 		}
 		if err := l.settle(l.session, nil); err != nil {
-			l.lost(err)
+			l.beginOutage(err)
 			return
 		}
-		l.lookForLeft()
+		l.replayLeftovers()
 	}
 	if idle {
 		if err := l.session.ping(l.ctx, l.config.WriteTimeout); err != nil {
-			l.lost(err)
+			l.beginOutage(err)
 		}
 	}
 }

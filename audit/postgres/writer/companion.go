@@ -13,8 +13,8 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-// companion is an audit.Companion under way. Once the event was queued it belongs to the committer;
-// the caller reads err after the committer has answered.
+// companion is an [audit.Companion] in progress. The committer owns it once the event is
+// queued; the caller reads err after the committer has answered.
 type companion struct {
 	statements []encoded
 	applied    encoded
@@ -91,7 +91,7 @@ func (e encoded) size() int {
 	return n
 }
 
-// drop has the event written without its companion.
+// drop excludes the companion: the event is written without it, and its caller receives err.
 func (c *companion) drop(err error) {
 	c.err, c.dropped, c.statements = err, true, nil
 }
@@ -114,15 +114,15 @@ func (e companionError) Error() string {
 	return fmt.Sprintf("%v: %s (SQLSTATE %s)", audit.ErrRefused, e.err.Message, e.err.Code)
 }
 
-// Is makes it an audit.ErrRefused.
+// Is reports whether target is [audit.ErrRefused].
 func (e companionError) Is(target error) bool { return target == audit.ErrRefused }
 
 // blocked reports whether the companion waited for too long: for a lock, or for itself.
 func (e companionError) blocked() bool { return e.err.Code == "55P03" || e.err.Code == "57014" }
 
-// isRefusal reports whether an error is about the statement, and not about the server: of
-// the classes of the PostgreSQL documentation, appendix A, these end a connection or concern
-// every statement.
+// isRefusal reports whether an error is about the statement, and not about the server. The
+// listed classes end a connection or concern every statement (PostgreSQL documentation,
+// appendix A); 57014 is the statement_timeout of [boundCompanions].
 func isRefusal(err *pgconn.PgError) bool {
 	if len(err.Code) != 5 || err.SeverityUnlocalized != "ERROR" && err.SeverityUnlocalized != "" {
 		return false

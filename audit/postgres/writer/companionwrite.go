@@ -29,7 +29,8 @@ func (s *session) addCompanions(g *group) {
 	}
 }
 
-// writeGroup is write, and keeps a refused companion from its event and from the others.
+// writeGroup writes a group. If the database refuses a companion, the events and the other
+// companions are still written.
 func (s *session) writeGroup(ctx context.Context, g *group) error {
 	if !g.dropExhausted() {
 		err := s.write(ctx, g)
@@ -37,14 +38,13 @@ func (s *session) writeGroup(ctx context.Context, g *group) error {
 			return err
 		}
 	}
-	return s.writeApart(ctx, g)
+	return s.writeSeparately(ctx, g)
 }
 
-// writeApart writes each event that has a companion in a transaction of its own. Events
-// without a companion come first: they pay for one attempt, however many companions are
-// refused.
-func (s *session) writeApart(ctx context.Context, g *group) error {
-	if err := s.writeRest(ctx, g.only(g.without())); err != nil {
+// writeSeparately writes each event that has a companion in a separate transaction. Events
+// without a companion come first: refused companions delay them by one attempt at most.
+func (s *session) writeSeparately(ctx context.Context, g *group) error {
+	if err := s.writeIfAny(ctx, g.only(g.without())); err != nil {
 		return err
 	}
 	var blocked error // another session holds the lock that companions need
@@ -71,7 +71,7 @@ func (s *session) writeApart(ctx context.Context, g *group) error {
 	return nil
 }
 
-func (s *session) writeRest(ctx context.Context, g *group) error {
+func (s *session) writeIfAny(ctx context.Context, g *group) error {
 	if len(g.rows) == 0 {
 		return nil
 	}
@@ -79,13 +79,13 @@ func (s *session) writeRest(ctx context.Context, g *group) error {
 }
 
 // findEffects finds the effects of companions whose event is in the database.
-func (s *session) findEffects(ctx context.Context, g *group, there map[int64][]found) error {
+func (s *session) findEffects(ctx context.Context, g *group, stored map[int64][]found) error {
 	if g.companions == 0 {
 		return nil
 	}
 	for _, r := range g.rows {
 		c := r.companion
-		if c == nil || c.dropped || len(there[r.sequence]) == 0 {
+		if c == nil || c.dropped || len(stored[r.sequence]) == 0 {
 			continue
 		}
 		result := s.conn.PgConn().ExecParams(ctx, c.applied.sql, c.applied.values, nil, c.applied.formats, nil).Read()

@@ -31,7 +31,7 @@ type Config struct {
 	QueueBytes int64
 
 	// Journal is the folder for what happens while the database is unavailable. Empty:
-	// it is not recorded until the database is back, and lost if we end before.
+	// it is not recorded until the database recovers, and lost if this process ends before.
 	Journal string
 	// Acknowledged is the folder where the last acknowledged number is kept for the
 	// next process, which compares it. Empty: it is not.
@@ -39,7 +39,7 @@ type Config struct {
 	// JournalBytes and JournalAge bound the journal. Defaults 256 MiB and 24 h.
 	JournalBytes int64
 	JournalAge   time.Duration
-	// Spool lets the journal back an allow while the database is unavailable
+	// Spool lets the journal make an allow durable while the database is unavailable
 	// (audit.on_outage: spool). Without it only refusals and ends are recorded.
 	Spool bool
 }

@@ -129,12 +129,12 @@ func (e conflictError) Error() string {
 		"nothing is recorded any more: keep the database as it is for the investigation, and restart with `sallyport serve`"
 }
 
-// missing compares the group with what is there, and returns the rows that are
-// not. A row that is there must be ours to the byte.
-func (g *group) missing(there map[int64][]found) ([]row, error) {
+// missing compares the group with the stored events, and returns the rows that are not
+// stored. A stored event must equal its row to the byte.
+func (g *group) missing(stored map[int64][]found) ([]row, error) {
 	var rows []row
 	for _, r := range g.rows {
-		have := there[r.sequence]
+		have := stored[r.sequence]
 		switch {
 		case len(have) == 0:
 			rows = append(rows, r)

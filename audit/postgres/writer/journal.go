@@ -26,7 +26,7 @@ type journal struct {
 	folder, writer string
 	secret         string // authenticates the process that replays it as the writer
 	name           string // the file's, without its suffix; empty: the writer's
-	spool          bool   // it may back an allow
+	spool          bool   // an allow may be durable in the journal alone
 	maxBytes       int64
 	maxAge         time.Duration
 

@@ -28,8 +28,8 @@ type journalReader struct {
 	last int64 // the number of the last event that was read; 0: none was
 }
 
-// goOn reads a journal from the middle, behind the event with the number last.
-func goOn(r io.Reader, writer string, last int64) *journalReader {
+// continueJournal reads a journal from the middle, behind the event with the number last.
+func continueJournal(r io.Reader, writer string, last int64) *journalReader {
 	return &journalReader{journalHeader: journalHeader{Writer: writer}, in: bufio.NewReaderSize(r, 64<<10), last: last}
 }
 

@@ -16,8 +16,8 @@ import (
 	"github.com/sallyport/sallyport/internal/durable"
 )
 
-// openJournal makes the journal's folder ready, and replays what processes that
-// are no more left in it.
+// openJournal prepares the journal's folder, and replays the journals of processes that
+// have ended.
 func (l *Log) openJournal(ctx context.Context) error {
 	c := l.config
 	if c.Journal == "" {
@@ -36,12 +36,12 @@ func (l *Log) openJournal(ctx context.Context) error {
 	return nil
 }
 
-// replayAllLeft replays every journal whose process is no more. Ours and those of
-// other processes that live are locked.
+// replayAllLeft replays every journal whose process has ended. The journals of this and
+// other running processes are locked.
 func (l *Log) replayAllLeft(ctx context.Context) error {
 	entries, err := os.ReadDir(l.config.Journal)
 	if err != nil {
-		return fmt.Errorf("look for journals: %w", err)
+		return fmt.Errorf("list journals: %w", err)
 	}
 	for _, entry := range entries { // the names sort by when their writer began
 		if !strings.HasSuffix(entry.Name(), journalSuffix) {
@@ -55,9 +55,9 @@ func (l *Log) replayAllLeft(ctx context.Context) error {
 	return nil
 }
 
-// lookForLeft replays what a process has left that was replaced by this one, and
-// was killed before it could write its journal itself.
-func (l *Log) lookForLeft() {
+// replayLeftovers replays the journals and tail files of earlier processes that were killed
+// before they could write them to the database.
+func (l *Log) replayLeftovers() {
 	if l.journal == nil || l.session == nil {
 		return
 	}
@@ -70,19 +70,19 @@ func (l *Log) lookForLeft() {
 	}
 }
 
-// replayLeft replays the journal of a process that is no more. What of it cannot
-// be written is kept beside it, and an event records that.
+// replayLeft replays the journal of a process that has ended. A journal that cannot be
+// written completely is kept under another name, and an event records that.
 func (l *Log) replayLeft(ctx context.Context, path string) error {
 	file, err := openLeft(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // its owner was quicker
+		return nil // its owner has removed it
 	}
 	if err != nil {
 		return err
 	}
 	defer file.Close()
 	if err := flock(file); err != nil {
-		return nil // its owner lives
+		return nil // its owner is running
 	}
 	sum := replayed{writer: strings.TrimSuffix(filepath.Base(path), journalSuffix)}
 	err = l.admitLeft(ctx, file, sum.writer)
@@ -106,9 +106,8 @@ func (l *Log) replayLeft(ctx context.Context, path string) error {
 	return errors.Join(os.Remove(path), durable.SyncDirectory(l.config.Journal))
 }
 
-// admitLeft looks whether a journal belongs here. What its process may have left
-// open in the database is ended first, so that what it was committing is either
-// there or never will be.
+// admitLeft checks that a journal belongs to this log. It first ends the sessions of the
+// journal's process, so that no commit of that process has an unknown outcome.
 func (l *Log) admitLeft(ctx context.Context, file io.ReaderAt, writer string) error {
 	j, err := openJournal(io.NewSectionReader(file, 0, math.MaxInt64))
 	if err != nil {
@@ -131,7 +130,7 @@ func (l *Log) admitLeft(ctx context.Context, file io.ReaderAt, writer string) er
 		OR EXISTS (SELECT FROM audit.leaves WHERE writer = $1)`, writer).Scan(&known); err != nil {
 		return fmt.Errorf("look for writer %s: %w", writer, err)
 	}
-	if !known { // each begins with an event that is never in a journal
+	if !known { // a writer's first event is never in a journal
 		return errJournalForeign
 	}
 	return l.session.authenticateLeft(ctx, writer, j.Secret)
@@ -141,10 +140,10 @@ func (l *Log) admitLeft(ctx context.Context, file io.ReaderAt, writer string) er
 // the investigation, under a name that no other has.
 func (l *Log) quarantine(path string, sum *replayed, why error) error {
 	kind := "damaged"
-	said := audit.Attribute{Name: "damage", Value: why.Error()}
+	cause := audit.Attribute{Name: "damage", Value: why.Error()}
 	if errors.Is(why, errJournalCut) {
 		kind = "cut"
-		said = audit.Attribute{Name: "cut_short", Value: "its last write was not finished when its process was killed; nothing that was acknowledged is missing, unless the file was cut afterwards"}
+		cause = audit.Attribute{Name: "cut_short", Value: "its last write was not finished when its process was killed; nothing that was acknowledged is missing, unless the file was cut afterwards"}
 	}
 	aside := path + "." + kind
 	for n := 2; ; n++ {
@@ -161,6 +160,6 @@ func (l *Log) quarantine(path string, sum *replayed, why error) error {
 		l.log.Error("a journal could not be written to the database, or only as far as its damage; it is kept",
 			"writer", sum.writer, "events", sum.events, "kept_as", aside, "error", why)
 	}
-	l.pending = append(l.pending, sum.event(said, audit.Attribute{Name: "kept_as", Value: filepath.Base(aside)}))
+	l.pending = append(l.pending, sum.event(cause, audit.Attribute{Name: "kept_as", Value: filepath.Base(aside)}))
 	return errors.Join(os.Rename(path, aside), durable.SyncDirectory(l.config.Journal))
 }

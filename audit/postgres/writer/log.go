@@ -137,7 +137,7 @@ type committer struct {
 	busy          bool // since the last heartbeat
 	heartbeats    int
 	clean         bool // the event writer_ended is durable
-	// companionsBlocked is when a companion last waited in vain.
+	// companionsBlocked is when a companion last did not get its lock in time.
 	companionsBlocked time.Time
 }
 
@@ -197,9 +197,9 @@ type reconnected struct {
 	conflict   error       // another process wrote under this name: the log stops
 }
 
-func (b reconnected) close() {
-	if b.session != nil {
-		b.session.close()
+func (r reconnected) close() {
+	if r.session != nil {
+		r.session.close()
 	}
 }
 

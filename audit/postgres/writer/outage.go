@@ -9,8 +9,8 @@ import (
 	"github.com/sallyport/sallyport/internal/database"
 )
 
-// lost begins an outage, or continues with one.
-func (l *Log) lost(err error) {
+// beginOutage begins an outage, or continues one.
+func (l *Log) beginOutage(err error) {
 	err = database.Explain("write", &l.connect.Config, err)
 	if l.session != nil {
 		l.session.close()
@@ -23,8 +23,8 @@ func (l *Log) lost(err error) {
 	l.dial()
 }
 
-// explain notes why the outage has not ended yet, which is more exact than how it
-// began: a write that was given up after some seconds does not know why.
+// explain replaces the error of an outage by that of the latest attempt to connect, which
+// is more exact: a write that ran into its timeout has no cause.
 func (l *Log) explain(err error) {
 	if o := l.outage.Load(); o != nil && !o.fatal {
 		l.outage.CompareAndSwap(o, &outage{since: o.since, err: err})
@@ -47,7 +47,7 @@ func (l *Log) dial() {
 				return
 			}
 			ctx, cancel := context.WithTimeout(l.ctx, 2*l.connect.ConnectTimeout)
-			back, err := l.reconnect(ctx)
+			result, err := l.reconnect(ctx)
 			cancel()
 			if err != nil {
 				l.attempts++
@@ -59,11 +59,11 @@ func (l *Log) dial() {
 				continue
 			}
 			select {
-			case l.reconnects <- back:
+			case l.reconnects <- result:
 			case <-l.ctx.Done():
-				back.close()
+				result.close()
 			case <-l.done:
-				back.close()
+				result.close()
 			}
 			return
 		}
@@ -131,26 +131,26 @@ func (l *Log) pause(failures int) bool {
 	}
 }
 
-// resume takes a new session: what is left in the journal is replayed, then the
-// group whose outcome is not known is settled (nil: there is none), and then the
-// outage is over. Where that fails it continues.
-func (l *Log) resume(back reconnected, g *group) bool {
+// resume adopts a new session: it replays the rest of the journal, makes a group with an
+// unknown outcome durable (nil: none), and ends the outage. If a step fails, the outage
+// continues.
+func (l *Log) resume(result reconnected, g *group) bool {
 	l.dialing = false
-	s := back.session
-	if back.conflict != nil {
-		l.fail(back.conflict)
+	s := result.session
+	if result.conflict != nil {
+		l.fail(result.conflict)
 		return false
 	}
-	if back.succession != nil {
+	if result.succession != nil {
 		s.close()
-		if err := l.become(back.succession, g); err != nil {
-			l.lost(err)
+		if err := l.become(result.succession, g); err != nil {
+			l.beginOutage(err)
 		} else {
-			l.dial() // and find out what else there is to do, under the new name
+			l.dial() // the next session belongs to the new name
 		}
 		return false
 	}
-	err := l.replay(s, back.caught)
+	err := l.replay(s, result.caught)
 	if err == nil {
 		err = l.settle(s, g)
 	}
@@ -159,7 +159,7 @@ func (l *Log) resume(back reconnected, g *group) bool {
 		if _, damaged := errors.AsType[journalError](err); damaged || isConflict(err) {
 			l.fail(err)
 		} else {
-			l.lost(err)
+			l.beginOutage(err)
 		}
 		return false
 	}
@@ -174,12 +174,12 @@ func (l *Log) resume(back reconnected, g *group) bool {
 		l.stats.recorded.Add(int64(len(g.rows)))
 		l.release(g, nil)
 	}
-	l.lookForLeft()
+	l.replayLeftovers()
 	return true
 }
 
-// settle makes a group durable of which nothing is known (nil: there is none),
-// and checks the settings of the database that came back.
+// settle makes a group with an unknown outcome durable (nil: none), and checks the
+// settings of the recovered database.
 func (l *Log) settle(s *session, g *group) error {
 	ctx, cancel := context.WithTimeout(l.ctx, settleTimeout)
 	defer cancel()

@@ -8,7 +8,7 @@ import (
 
 // queue holds the events that wait for the committer. It is bounded in events and
 // in bytes, and each repository and step has a share of both (see [share]), so that
-// no step takes the room or the turns of the others. It is safe for concurrent use.
+// no step uses the share or the turns of another. It is safe for concurrent use.
 type queue struct {
 	maxEvents, maxBytes int64
 	ready               chan struct{} // something was put in
@@ -17,7 +17,7 @@ type queue struct {
 	events, bytes int64
 	repositories  map[string]*repositoryQueue
 	turns         line[*repositoryQueue] // those with events
-	room          chan struct{}          // closed when an event was dequeued; nil: no caller waits
+	freed         chan struct{}          // closed when an event was dequeued; nil: no caller waits
 }
 
 // repositoryQueue is what of one repository waits, by step.
@@ -73,18 +73,18 @@ func newQueue(events int, bytes int64) *queue {
 	return &queue{maxEvents: int64(events), maxBytes: bytes, ready: make(chan struct{}, 1), repositories: make(map[string]*repositoryQueue)}
 }
 
-// put puts w in, or returns what is full: "" where it is in. Otherwise room is
+// put puts w in, or returns what is full: "" where it is in. Otherwise freed is
 // closed once it may be worth trying again.
-func (q *queue) put(w *waiter) (full string, room <-chan struct{}) {
+func (q *queue) put(w *waiter) (full string, freed <-chan struct{}) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	of, size := w.event.Source, w.size
 	r := q.repositories[of.Repository]
 	if full = q.full(w.event, r, size); full != "" {
-		if q.room == nil {
-			q.room = make(chan struct{})
+		if q.freed == nil {
+			q.freed = make(chan struct{})
 		}
-		return full, q.room
+		return full, q.freed
 	}
 	if r == nil {
 		r = repositoryQueues.Get().(*repositoryQueue)
@@ -112,7 +112,7 @@ func (q *queue) put(w *waiter) (full string, room <-chan struct{}) {
 	return "", nil
 }
 
-// full names what has no room for an event of that size. Ends have no share: those
+// full names the limit that an event of that size exceeds. Ends have no share: those
 // of a step are as many as what was let out.
 func (q *queue) full(e *audit.Event, r *repositoryQueue, size int64) string {
 	of := e.Source
@@ -135,7 +135,7 @@ func (q *queue) full(e *audit.Event, r *repositoryQueue, size int64) string {
 	return ""
 }
 
-// dequeue returns the event whose turn it is, nil if there is none: repositories take
+// dequeue returns the next event, nil if the queue is empty: repositories take
 // turns, and the steps of each.
 func (q *queue) dequeue() *waiter {
 	q.mu.Lock()
@@ -164,13 +164,13 @@ func (q *queue) dequeue() *waiter {
 	return w
 }
 
-// announce wakes those who wait for room.
+// announce wakes the callers that wait for a free place.
 func (q *queue) announce() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.room != nil {
-		close(q.room)
-		q.room = nil
+	if q.freed != nil {
+		close(q.freed)
+		q.freed = nil
 	}
 }
 

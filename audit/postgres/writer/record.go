@@ -13,7 +13,7 @@ import (
 func (l *Log) Record(ctx context.Context, e *audit.Event) error {
 	w := newWaiter(e)
 	if o := l.currentOutage(); o != nil {
-		if err := l.recordAway(w, o); err != nil {
+		if err := l.recordInOutage(w, o); err != nil {
 			return err
 		}
 	} else if err := l.enqueue(ctx, w); err != nil {
@@ -22,10 +22,10 @@ func (l *Log) Record(ctx context.Context, e *audit.Event) error {
 	return l.wait(ctx, w)
 }
 
-// recordAway enqueues during an outage, without waiting for room. With a journal
-// the result is worth waiting for; without one the event is written when the
-// database is back, and the caller hears at once that it is not yet.
-func (l *Log) recordAway(w *waiter, o *outage) error {
+// recordInOutage enqueues during an outage, without waiting for a free place. With a journal
+// the caller waits for the result; without one the event is written after the recovery of
+// the database, and the caller receives an error at once.
+func (l *Log) recordInOutage(w *waiter, o *outage) error {
 	leave := l.config.Journal == "" || o.fatal || l.stats.journalFull.Load() || isAllow(w.event) && !l.mayAllow(o)
 	if leave {
 		w.state.Store(left)
@@ -39,7 +39,7 @@ func (l *Log) recordAway(w *waiter, o *outage) error {
 	if l.config.Journal != "" && !w.event.IsClosing() {
 		size := w.size
 		if isAllow(w.event) {
-			size += endRoom
+			size += endReserve
 		}
 		if err := l.journalShare(w.event.Source, size); err != nil {
 			return l.reject(w, err)
@@ -68,17 +68,17 @@ func (l *Log) reject(w *waiter, err error) error {
 	return err
 }
 
-// enqueue hands the event to the committer. A full queue is waited for like the
-// database itself; what did not get in was never taken over.
+// enqueue hands the event to the committer. It waits for a full queue like for the database
+// itself. An event that was not queued is not written.
 func (l *Log) enqueue(ctx context.Context, w *waiter) error {
 	w.timer.Reset(l.config.Deadline)
 	for {
-		full, room := l.queue.put(w)
+		full, freed := l.queue.put(w)
 		if full == "" {
 			return nil
 		}
 		select {
-		case <-room:
+		case <-freed:
 		case <-w.timer.C:
 			if full != "the queue" {
 				return l.reject(w, shareError{full})
@@ -126,12 +126,12 @@ func (l *Log) AvailableTo(of audit.Source) error {
 	return l.journalShare(of, audit.MaxRequestRecord)
 }
 
-// endRoom is what an allow takes of a share for its end, which is recorded although
+// endReserve is what an allow takes of a share for its end, which is recorded although
 // the share is used up by then.
-const endRoom = 1 << 10
+const endReserve = 1 << 10
 
-// journalShare returns an error where the journal has no room for an event of that
-// size of a repository and step. What waits in the queue counts as journaled.
+// journalShare returns an error where an event of that size exceeds the journal's share of
+// a repository or step. What waits in the queue counts as journaled.
 func (l *Log) journalShare(of audit.Source, size int64) error {
 	if of == (audit.Source{}) {
 		return nil

@@ -248,16 +248,16 @@ func (e swallowedError) Error() string {
 		"find it with \\d audit.events in psql and remove it", e.stored, e.sent)
 }
 
-// settle makes a group durable of which nothing is known: what is there is
-// compared, what is missing is written, and that many events is what it returns.
+// settle makes a group with an unknown outcome durable: it compares the events that are
+// stored, writes those that are missing, and returns the number of the latter.
 func (s *session) settle(ctx context.Context, g *group) (int, error) {
-	there, err := s.find(ctx, g)
+	stored, err := s.find(ctx, g)
 	if err != nil {
 		return 0, fmt.Errorf("look for events: %w", err)
 	}
-	missing, err := g.missing(there)
+	missing, err := g.missing(stored)
 	if err == nil {
-		err = s.findEffects(ctx, g, there)
+		err = s.findEffects(ctx, g, stored)
 	}
 	if err != nil || len(missing) == 0 {
 		return 0, err
@@ -273,11 +273,11 @@ func (s *session) settle(ctx context.Context, g *group) (int, error) {
 // find reads what the database holds under the numbers of the group, in
 // whatever month.
 func (s *session) find(ctx context.Context, g *group) (map[int64][]found, error) {
-	there := make(map[int64][]found)
+	stored := make(map[int64][]found)
 	err := auditpg.ReadRecords(ctx, s.conn, g.writer, g.rows[0].sequence, g.rows[len(g.rows)-1].sequence, func(sequence int64, at time.Time, record []byte) {
-		there[sequence] = append(there[sequence], found{at, record})
+		stored[sequence] = append(stored[sequence], found{at, record})
 	})
-	return there, err
+	return stored, err
 }
 
 // writeBare is the last resort for a group that the database refuses for its

@@ -8,9 +8,9 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-// What one repository may hold of a room that all share. Three quarters of the room
+// What one repository may hold of a capacity that all share. Three quarters of it
 // are shared by what is left of them: a repository may hold a quarter of what is
-// free, so that one alone holds at most about a seventh of the room, and a second
+// free, so that one alone holds at most about a seventh of the capacity, and a second
 // finds nearly as much (dynamic thresholds: Choudhury and Hahne, "Dynamic queue
 // length thresholds for shared-memory packet switches", 1998). Out of the last
 // quarter each repository may complete a guaranteed minimum, whatever others hold.
@@ -18,19 +18,19 @@ import (
 // share: ends, and the server's own.
 const (
 	repositoryPart = 4   // of what is free
-	guaranteedPart = 256 // of the whole room
-	unsharedPart   = 32  // of the whole room
+	guaranteedPart = 256 // of the whole capacity
+	unsharedPart   = 32  // of the whole capacity
 )
 
-// share reports whose share of a room has no room for size more: "" where both have.
-// used, ofRepository and ofStep are what is held now. Who holds nothing may add one
-// entry of any size that the room has.
-func share(room, used, ofRepository, ofStep, size int64) string {
-	if room -= room / unsharedPart; used+size > room && used > 0 {
+// share reports whose share of a capacity is exceeded by size more: "" where neither is.
+// used, ofRepository and ofStep are what is held now. A holder of nothing may add one
+// entry of any size that the capacity admits.
+func share(capacity, used, ofRepository, ofStep, size int64) string {
+	if capacity -= capacity / unsharedPart; used+size > capacity && used > 0 {
 		return "the part for all repositories"
 	}
-	guaranteed := room / guaranteedPart
-	ofFree := max(room*3/4-used, 0) / repositoryPart
+	guaranteed := capacity / guaranteedPart
+	ofFree := max(capacity*3/4-used, 0) / repositoryPart
 	switch {
 	case ofStep > 0 && ofStep+size > max(ofFree, guaranteed)/2:
 		return "the step's share"

@@ -24,8 +24,8 @@ func (l *Log) patience() <-chan time.Time {
 	return time.After(wait)
 }
 
-// journalRetry is how long a group that the journal did not take waits before it
-// is offered again: a disk may have room again before the database is back.
+// journalRetry is the time between two attempts to write a group to the journal: a disk
+// may have space again before the database recovers.
 const journalRetry = time.Second
 
 // writeJournal makes the group durable in the journal and answers those who wait.
@@ -143,7 +143,7 @@ func (c *caughtUp) replay(ctx context.Context, s *session, file io.ReaderAt, siz
 		err = j.into(ctx, s, &c.sum)
 		c.last = j.last
 	} else {
-		j := goOn(section, c.sum.writer, c.last)
+		j := continueJournal(section, c.sum.writer, c.last)
 		err = j.into(ctx, s, &c.sum)
 		c.last = j.last
 	}

@@ -26,7 +26,7 @@ type waiter struct {
 	companion *companion // nil: none
 	size      int64      // of the event and its companion in memory
 	state     atomic.Int32
-	done      chan error // room for one
+	done      chan error // buffered: one
 	timer     *time.Timer
 }
 

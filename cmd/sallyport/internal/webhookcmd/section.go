@@ -48,7 +48,7 @@ func (r receiver) printFields(w io.Writer) {
   Secret    the line in %s (do not let Bitbucket generate one)
   %s  Events    %s
 
-Add this section to the configuration, and start the server again:
+Add this section to the configuration, and restart the server:
 
 `, r.Repository, place, r.Name, r.URL+r.Path, r.Secret, fields, strings.Join(r.Events, ", "))
 }
