@@ -9,17 +9,17 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// goneInterval is how often a client whose request waits is checked.
-const goneInterval = 250 * time.Millisecond
+// clientCheckInterval is how often a client whose request waits is checked.
+const clientCheckInterval = 250 * time.Millisecond
 
 // acquire acquires a slot under the limits for this attempt's principal. An attempt
 // over a rate waits for its turn while the client stays connected; an attempt over
 // another limit is refused. Refusals are bounded too: see [evaluation.deny].
 func (p *evaluation) acquire(ctx context.Context) *Refusal {
-	who := subject(p.principal)
-	slot, err := p.gate.requests.TryAcquire(who, p.attempt.HeaderBytes)
+	requester := subject(p.principal)
+	slot, err := p.gate.requests.TryAcquire(requester, p.attempt.HeaderBytes)
 	if err != nil {
-		slot, err = p.queue(ctx, who)
+		slot, err = p.queue(ctx, requester)
 	}
 	if err != nil {
 		if over, ok := errors.AsType[*fair.OverError](err); ok {
@@ -32,29 +32,29 @@ func (p *evaluation) acquire(ctx context.Context) *Refusal {
 }
 
 // queue waits for a slot, and stops waiting when the client disconnects.
-func (p *evaluation) queue(ctx context.Context, who fair.Subject) (fair.Slot, error) {
+func (p *evaluation) queue(ctx context.Context, requester fair.Subject) (fair.Slot, error) {
 	defer p.stage("queue")()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if gone := p.attempt.Gone; gone != nil {
-		defer watchClient(gone, cancel)()
+	if disconnected := p.attempt.Gone; disconnected != nil {
+		defer watchClient(disconnected, cancel)()
 	}
-	return p.gate.requests.Acquire(ctx, who, p.attempt.HeaderBytes)
+	return p.gate.requests.Acquire(ctx, requester, p.attempt.HeaderBytes)
 }
 
-// watchClient calls cancel once the client is gone, until stop is called.
-func watchClient(gone func() bool, cancel func()) (stop func()) {
+// watchClient calls cancel once the client has disconnected, until stop is called.
+func watchClient(disconnected func() bool, cancel func()) (stop func()) {
 	ctx, stop := context.WithCancel(context.Background())
-	var look func()
-	look = func() {
+	var check func()
+	check = func() {
 		switch {
 		case ctx.Err() != nil:
-		case gone():
+		case disconnected():
 			cancel()
 		default:
-			time.AfterFunc(goneInterval, look)
+			time.AfterFunc(clientCheckInterval, check)
 		}
 	}
-	time.AfterFunc(goneInterval, look)
+	time.AfterFunc(clientCheckInterval, check)
 	return stop
 }

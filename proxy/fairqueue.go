@@ -19,12 +19,12 @@ type fairQueue struct {
 	mu      sync.Mutex
 	changed *sync.Cond
 	closed  bool
-	shares  map[string]*share // those with something to evaluate, or under evaluation
-	ready   shareHeap         // those with something to evaluate and nothing under evaluation
-	pass    *pass             // that the items are of; nil: none
-	round   int               // of replace
-	left    int               // evaluations of the round that are not done
-	waiting int               // and that were not begun
+	shares  map[string]*share // those with waiting items or a running evaluation
+	ready   shareHeap         // those with waiting items and no running evaluation
+	pass    *pass             // the pass of the items; nil: none
+	round   int               // counts the calls of replace
+	pending int               // evaluations of the round that are not done
+	waiting int               // those of them that have not begun
 
 	shareOf func(*queueItem) string // set by tests
 }
@@ -37,14 +37,14 @@ type queueItem struct {
 
 	share   *share
 	round   int
-	charged time.Duration // to the share, in advance
+	charged time.Duration // added in advance to the time that the share has used
 }
 
 // share is what one repository has used and what it waits for.
 type share struct {
 	key      string
 	items    []*queueItem
-	used     time.Duration // by its evaluations that are done, and charged for those under way
+	used     time.Duration // by evaluations that are done, and charged for those in progress
 	expected time.Duration // of one evaluation
 	running  bool
 }
@@ -62,9 +62,9 @@ func newFairQueue() *fairQueue {
 	return q
 }
 
-// replace queues items instead of all that waits. While a pass is not done, it is
-// continued and p is merged into it. It returns the pass that counts what the items
-// come to, and whether that is done because there is nothing to evaluate.
+// replace queues items in place of all waiting ones. A pass in progress continues, and p is
+// merged into it. replace returns the pass that counts the outcomes of the items, and whether
+// the pass is done because there are no items.
 func (q *fairQueue) replace(p *pass, items []*queueItem) (counts *pass, done bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -72,7 +72,7 @@ func (q *fairQueue) replace(p *pass, items []*queueItem) (counts *pass, done boo
 		q.pass.absorb(p)
 		p = q.pass
 	}
-	q.pass, q.left, q.waiting, q.ready = p, len(items), len(items), q.ready[:0]
+	q.pass, q.pending, q.waiting, q.ready = p, len(items), len(items), q.ready[:0]
 	q.round++
 	for _, s := range q.shares {
 		s.items = nil
@@ -99,8 +99,8 @@ func (q *fairQueue) replace(p *pass, items []*queueItem) (counts *pass, done boo
 	return p, false
 }
 
-// shareFor returns the share of an item's repository. What its admissions took is
-// what a new share is expected to take.
+// shareFor returns the share of an item's repository. The expected time of a new share is
+// that of its admission's evaluation.
 func (q *fairQueue) shareFor(item *queueItem) *share {
 	key := q.shareOf(item)
 	s := q.shares[key]
@@ -124,11 +124,11 @@ func (q *fairQueue) wait() (item *queueItem, ok bool) {
 	if q.closed {
 		return nil, false
 	}
-	return q.take(), true
+	return q.pop(), true
 }
 
-// take removes the next item. There must be one, and the lock is held.
-func (q *fairQueue) take() *queueItem {
+// pop removes the next item. The caller holds the lock, and ready is not empty.
+func (q *fairQueue) pop() *queueItem {
 	s := heap.Pop(&q.ready).(*share)
 	item := s.items[0]
 	s.items = s.items[1:]
@@ -139,23 +139,23 @@ func (q *fairQueue) take() *queueItem {
 	return item
 }
 
-// What done returns of a pass.
+// passState is the state of an item's pass after the item was evaluated.
 type passState int
 
 const (
 	passContinues passState = iota
-	passEnds                // by this item
-	passEnded               // before: the item was replaced while its evaluation ran
+	passEnds                // this was its last item
+	passEnded               // it ended before: the item was replaced during its evaluation
 )
 
-// done returns an item after its evaluation, which took so long, and counts the outcome.
-func (q *fairQueue) done(item *queueItem, took time.Duration, o itemOutcome) passState {
+// done reports the duration and the outcome of an item's evaluation.
+func (q *fairQueue) done(item *queueItem, duration time.Duration, o itemOutcome) passState {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	s := item.share
 	s.running = false
-	s.used += took - item.charged
-	s.expected = took // the latest is the best estimate
+	s.used += duration - item.charged
+	s.expected = duration // the latest is the best estimate
 	if len(s.items) > 0 {
 		heap.Push(&q.ready, s)
 		q.changed.Signal()
@@ -173,7 +173,7 @@ func (q *fairQueue) done(item *queueItem, took time.Duration, o itemOutcome) pas
 		}
 		return passContinues
 	}
-	if q.left--; q.left > 0 {
+	if q.pending--; q.pending > 0 {
 		return passContinues
 	}
 	q.pass = nil
@@ -211,8 +211,8 @@ func (h *shareHeap) Pop() any {
 	return s
 }
 
-// question is all that a decision depends on, except the time. The principal is that
-// of the admission: names are not looked up again.
+// question has everything that a decision depends on, except the time. The principal is
+// that of the admission: names are not looked up again.
 type question struct {
 	principal *identity.Principal
 	action    policy.Action

@@ -298,7 +298,7 @@ func TestQueuedClientLeaves(t *testing.T) {
 		waiting.Credential, waiting.Gone = identity.NewCredential("1.1"), gone.Load
 		time.AfterFunc(100*time.Millisecond, func() { gone.Store(true) })
 		_, refusal := g.Admit(t.Context(), waiting)
-		if refusal == nil || refusal.Reason != policy.StepLimit || refusal.Recorded || time.Since(began) != goneInterval {
+		if refusal == nil || refusal.Reason != policy.StepLimit || refusal.Recorded || time.Since(began) != clientCheckInterval {
 			t.Errorf("%+v after %v", refusal, time.Since(began))
 		}
 		if g.requests.Waiting() != 0 || g.requests.Held() != 1 || len(c.unrecorded) != 1 {

@@ -26,7 +26,7 @@ func (m *meter) reserve(n int) int {
 	return ofStep
 }
 
-// unreserve takes back n reserved bytes that did not move.
+// unreserve returns n reserved bytes that did not move.
 func (m *meter) unreserve(n int) {
 	if n <= 0 {
 		return
@@ -53,8 +53,8 @@ func addUpTo(count *atomic.Int64, n int, limit int64) int {
 	}
 }
 
-// room returns how many bytes could be reserved now, at most want.
-func (m *meter) room(want int) int {
+// allowance returns how many bytes could be reserved now, at most want.
+func (m *meter) allowance(want int) int {
 	if m.limit > 0 {
 		want = int(min(int64(want), m.limit-m.moved.Load()))
 	}

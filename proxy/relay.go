@@ -18,8 +18,8 @@ func (t *tunnel) relayBuffered(dst io.Writer, src io.Reader, d *meter) ending {
 		}
 	}()
 	for {
-		room := d.room(len(buf))
-		n, err := src.Read(buf[:max(room, 1)])
+		allowed := d.allowance(len(buf))
+		n, err := src.Read(buf[:max(allowed, 1)])
 		if n > 0 {
 			granted := d.reserve(n)
 			if granted == 0 {

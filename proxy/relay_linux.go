@@ -37,48 +37,48 @@ func (t *tunnel) relay(dst, src net.Conn, d *meter) ending {
 const (
 	spliceMove     = 1
 	spliceNonblock = 2
-	// spliceMost is what a pipe is asked to hold. The kernel grants an ordinary
+	// spliceMax is the requested capacity of a pipe. The kernel grants an ordinary
 	// user 64 MiB of pipes at their full size (pipe-user-pages-soft in pipe(7)).
-	spliceMost = 256 << 10
+	spliceMax = 256 << 10
 )
 
-// mover carries one direction. What fill took in, pass sends on.
+// mover carries one direction. pass sends what fill has read.
 type mover struct {
 	t  *tunnel
 	d  *meter
 	to *net.TCPConn
 
 	splicing bool // the last turn filled the buffer: a stream, worth a pipe
-	noSplice bool // the kernel would not
+	noSplice bool // the kernel cannot splice this connection
 	pipe     *pipe
 	out      syscall.RawConn // of to, once something was spliced
 	drain    func(fd uintptr) bool
 	buf      *[]byte
-	n        int // taken in
-	granted  int // of them, what the limits let pass
-	unsent   int // of what was granted, what the pipe still holds
+	n        int // bytes that fill has read
+	granted  int // those of them that the limits permit
+	unsent   int // those granted that the pipe still holds
 	err      error
 }
 
-// fill takes in what is there. It returns false when nothing is, to be called
-// again when the source is readable; until then it holds nothing.
+// fill reads what has arrived. It returns false if nothing has, to be called
+// again when the source is readable; until then it holds no buffer.
 func (m *mover) fill(fd uintptr) (done bool) {
-	room := m.d.room(spliceMost)
-	if m.splicing && room > 0 {
-		if m.spliceIn(int(fd), room) {
+	allowed := m.d.allowance(spliceMax)
+	if m.splicing && allowed > 0 {
+		if m.spliceIn(int(fd), allowed) {
 			return true
 		}
 		if m.splicing {
 			return false
 		}
 	}
-	return m.readIn(int(fd), room)
+	return m.readIn(int(fd), allowed)
 }
 
-func (m *mover) readIn(fd, room int) bool {
+func (m *mover) readIn(fd, allowed int) bool {
 	m.buf = buffers.Get().(*[]byte)
 	for {
-		m.n, m.err = syscall.Read(fd, (*m.buf)[:min(len(*m.buf), max(room, 1))])
+		m.n, m.err = syscall.Read(fd, (*m.buf)[:min(len(*m.buf), max(allowed, 1))])
 		if m.err != syscall.EINTR {
 			break
 		}
@@ -91,17 +91,17 @@ func (m *mover) readIn(fd, room int) bool {
 	return true
 }
 
-// spliceIn moves what is there into a pipe. It returns true if there is something to
+// spliceIn moves what has arrived into a pipe. It returns true if there is something to
 // forward; otherwise splicing is true if the caller must wait, and false if it must read.
-func (m *mover) spliceIn(fd, room int) bool {
+func (m *mover) spliceIn(fd, allowed int) bool {
 	if m.pipe == nil {
-		if m.pipe = takePipe(); m.pipe == nil {
+		if m.pipe = acquirePipe(); m.pipe == nil {
 			m.splicing = false
 			return false
 		}
 	}
 	for {
-		n, err := syscall.Splice(fd, nil, m.pipe.w, nil, room, spliceMove|spliceNonblock)
+		n, err := syscall.Splice(fd, nil, m.pipe.w, nil, allowed, spliceMove|spliceNonblock)
 		switch err {
 		case nil:
 			m.n, m.err = int(n), nil
@@ -170,7 +170,7 @@ func (m *mover) spliceOut() (ending, bool) {
 }
 
 // drainPipe sends what was granted of what the pipe holds. It returns false when the destination
-// takes no more for now.
+// accepts no more at present.
 func (m *mover) drainPipe(fd uintptr) (done bool) {
 	for m.unsent > 0 {
 		n, err := syscall.Splice(m.pipe.r, nil, int(fd), nil, m.unsent, spliceMove|spliceNonblock)
@@ -202,7 +202,7 @@ func (m *mover) releaseBuffer() {
 
 func (m *mover) releasePipe() {
 	if m.pipe != nil {
-		m.pipe.give()
+		m.pipe.recycle()
 		m.pipe = nil
 	}
 }
@@ -221,8 +221,8 @@ type pipe struct {
 // pipes holds empty ones for the next stream.
 var pipes = make(chan *pipe, 64)
 
-// takePipe returns an empty pipe, or nil if the process can have none.
-func takePipe() *pipe {
+// acquirePipe returns an empty pipe, or nil if the kernel grants none.
+func acquirePipe() *pipe {
 	select {
 	case p := <-pipes:
 		return p
@@ -234,13 +234,13 @@ func takePipe() *pipe {
 	}
 	// A larger pipe means fewer turns. The kernel may refuse one to an ordinary
 	// user who has many; the default size works as well.
-	_, _, _ = syscall.Syscall(syscall.SYS_FCNTL, uintptr(fds[1]), syscall.F_SETPIPE_SZ, spliceMost)
+	_, _, _ = syscall.Syscall(syscall.SYS_FCNTL, uintptr(fds[1]), syscall.F_SETPIPE_SZ, spliceMax)
 	return &pipe{r: fds[0], w: fds[1]}
 }
 
-// give hands an empty pipe to the next stream, and closes one that still holds
+// recycle keeps an empty pipe for the next stream, and closes one that still holds
 // bytes: those belong to one tunnel alone.
-func (p *pipe) give() {
+func (p *pipe) recycle() {
 	if p.held == 0 {
 		select {
 		case pipes <- p:
@@ -256,7 +256,7 @@ func (p *pipe) close() {
 	_ = syscall.Close(p.w)
 }
 
-// closeIdlePipes gives back what an idle process need not hold.
+// closeIdlePipes closes the pipes that no stream uses.
 func closeIdlePipes() {
 	for {
 		select {

@@ -11,7 +11,7 @@ import (
 // what still holds bytes does not go back to the others.
 func TestUsedPipeIsNotReused(t *testing.T) {
 	closeIdlePipes()
-	p := takePipe()
+	p := acquirePipe()
 	if p == nil {
 		t.Fatal("no pipe")
 	}
@@ -19,15 +19,15 @@ func TestUsedPipeIsNotReused(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.held = 6
-	p.give()
+	p.recycle()
 	if len(pipes) != 0 {
 		t.Fatal("a pipe that holds bytes was kept")
 	}
 	if _, err := syscall.Write(p.w, []byte("x")); !errors.Is(err, syscall.EBADF) {
 		t.Errorf("it was not closed: %v", err)
 	}
-	q := takePipe()
-	q.give()
+	q := acquirePipe()
+	q.recycle()
 	if len(pipes) != 1 {
 		t.Error("an empty pipe was not kept")
 	}

@@ -46,17 +46,17 @@ func (d *decoder) mapping(path string, n node, fields []field) {
 }
 
 // items checks that n is a list of a fitting length and notes where its items stand.
-func (d *decoder) items(path string, n node, want string, least, most int) ([]node, bool) {
+func (d *decoder) items(path string, n node, want string, minimum, maximum int) ([]node, bool) {
 	if n.shape != sequence {
 		d.wrongShape(path, n, "a list", "begin each of its lines with \"- \", each "+want)
 		return nil, false
 	}
-	if len(n.items) < least {
+	if len(n.items) < minimum {
 		d.fail(path, "add "+want, "the list is empty")
 		return nil, false
 	}
-	if len(n.items) > most {
-		d.fail(path, fmt.Sprintf("keep at most %d", most), "the list has %d items", len(n.items))
+	if len(n.items) > maximum {
+		d.fail(path, fmt.Sprintf("keep at most %d", maximum), "the list has %d items", len(n.items))
 		return nil, false
 	}
 	for i, item := range n.items {

@@ -82,9 +82,9 @@ func problemf(hint, format string, args ...any) *problem {
 
 // quote shows a value from the file inside a message: escaped, so that it cannot break the line, and short.
 func quote(text string) string {
-	const most = 60
-	if runes := []rune(text); len(runes) > most {
-		return fmt.Sprintf("%q…", string(runes[:most]))
+	const maxRunes = 60
+	if runes := []rune(text); len(runes) > maxRunes {
+		return fmt.Sprintf("%q…", string(runes[:maxRunes]))
 	}
 	return fmt.Sprintf("%q", text)
 }

@@ -73,15 +73,15 @@ var size = kind[int]{
 }
 
 // between bounds a kind. Both ends are allowed.
-func between[T time.Duration | int](k kind[T], least, most T) kind[T] {
+func between[T time.Duration | int](k kind[T], minimum, maximum T) kind[T] {
 	inner := k.parse
 	k.parse = func(d *decoder, text string) (T, *problem) {
 		value, p := inner(d, text)
 		if p != nil {
 			return 0, p
 		}
-		if value < least || value > most {
-			return 0, problemf("", "want between %s and %s, found %s", amount(least), amount(most), quote(text))
+		if value < minimum || value > maximum {
+			return 0, problemf("", "want between %s and %s, found %s", amount(minimum), amount(maximum), quote(text))
 		}
 		return value, nil
 	}
@@ -110,13 +110,13 @@ func amount[T time.Duration | int](value T) string {
 	}
 }
 
-// choice is one of a few words.
-func choice(words ...string) kind[string] {
-	want := strings.Join(words, " or ")
+// choice is one of a few values.
+func choice(values ...string) kind[string] {
+	want := strings.Join(values, " or ")
 	return kind[string]{
-		name: strings.Join(words, " \\| "), want: want,
+		name: strings.Join(values, " \\| "), want: want,
 		parse: func(_ *decoder, text string) (string, *problem) {
-			if !slices.Contains(words, text) {
+			if !slices.Contains(values, text) {
 				return "", wanted(want, text, "")
 			}
 			return text, nil

@@ -88,10 +88,10 @@ var webhookEvent = kind[string]{
 }
 
 func didYouMean(text string, known []string) string {
-	best, least := "", 4
+	best, smallest := "", 4
 	for _, k := range known {
-		if far := nearest.Distance(strings.ToLower(text), k); far < least {
-			best, least = k, far
+		if far := nearest.Distance(strings.ToLower(text), k); far < smallest {
+			best, smallest = k, far
 		}
 	}
 	if best == "" {

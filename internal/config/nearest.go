@@ -30,7 +30,7 @@ func nearestField(name string, fields []field) string {
 	if len(name) > 60 {
 		return ""
 	}
-	best, least := "", max(2, len(name)/3)+1
+	best, smallest := "", max(2, len(name)/3)+1
 	plain := plainKey(name)
 	for _, f := range fields {
 		known := plainKey(f.name)
@@ -39,8 +39,8 @@ func nearestField(name string, fields []field) string {
 			far = min(far, 2)
 		}
 		// Half of a short key is not likeness.
-		if far < least && far*2 < max(len(plain), len(known)) {
-			best, least = f.name, far
+		if far < smallest && far*2 < max(len(plain), len(known)) {
+			best, smallest = f.name, far
 		}
 	}
 	return best

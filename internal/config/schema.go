@@ -10,7 +10,7 @@ import (
 // schema.
 type field struct {
 	name     string
-	kind     string // the type, in the reference's words
+	kind     string // the type as the reference names it
 	meaning  string // one sentence for the reference
 	required bool
 	fallback string // the default, as one would write it in the file
@@ -57,11 +57,11 @@ func scalar[T any](name string, into *T, k kind[T], meaning string, opts ...opti
 }
 
 // list is a key whose value is a list of scalars. Repeated elements are errors.
-func list[T comparable](name string, into *[]T, k kind[T], least, most int, meaning string, opts ...option) field {
+func list[T comparable](name string, into *[]T, k kind[T], minimum, maximum int, meaning string, opts ...option) field {
 	f := field{name: name, kind: "list of " + k.name, meaning: meaning}.with(opts)
 	f.absent = func(*decoder, string) {}
 	f.decode = func(d *decoder, path string, n node) {
-		items, ok := d.items(path, n, k.want, least, most)
+		items, ok := d.items(path, n, k.want, minimum, maximum)
 		if !ok {
 			return
 		}
