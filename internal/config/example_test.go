@@ -12,8 +12,8 @@ import (
 
 const exampleFile = "../../deploy/sallyport.example.yaml"
 
-// exampleHouse writes the example's text into a directory that has what the example names.
-func exampleHouse(t *testing.T, text string) (file string) {
+// exampleFolder writes the example's text into a directory that has what the example names.
+func exampleFolder(t *testing.T, text string) (file string) {
 	t.Helper()
 	directory := t.TempDir()
 	for _, d := range []string{"policy-repository", "secrets", "tls"} {
@@ -38,7 +38,7 @@ func TestExampleLoads(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg, err := Load(exampleHouse(t, string(text)))
+	cfg, err := Load(exampleFolder(t, string(text)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func TestExampleWhole(t *testing.T) {
 	whole := regexp.MustCompile(`(?m)^( *)#([^ #\n])`).ReplaceAllString(string(text), "$1$2")
 	t.Setenv("SALLYPORT_DATABASE_URL", "swordfish")
 	t.Setenv("SALLYPORT_SEALER_DATABASE_URL", "swordfish")
-	_, err = Load(exampleHouse(t, whole))
+	_, err = Load(exampleFolder(t, whole))
 	var got []string
 	for _, e := range err.(Errors) {
 		got = append(got, e.Path+": "+e.Message)
