@@ -236,7 +236,7 @@ func (w *fixture) beside(t testing.TB) string {
 }
 
 // TestUpgradeRefusesNothing floods the server while one process after another
-// takes over the same sockets: beside each other, and with a gap between them.
+// takes over the same sockets: at the same time, and with a gap between them.
 func TestUpgradeRefusesNothing(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, options{extra: "limits: {step: {requests_per_second: 0}, repository: {requests_per_second: 0}}\n"})
@@ -320,7 +320,7 @@ func TestManager(t *testing.T) {
 	}
 }
 
-// TestHealthNamesTheFault asks an instance that is up and not ready.
+// TestHealthNamesTheFault queries an instance that runs and is not ready.
 func TestHealthNamesTheFault(t *testing.T) {
 	t.Parallel()
 	mux := http.NewServeMux()

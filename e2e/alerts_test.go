@@ -18,7 +18,7 @@ import (
 // An alertCase brings a server into the state that alerts are for. The engine of
 // Prometheus then evaluates the rules: first on the /metrics of a healthy server, and
 // then, for the duration of hold, on those of this server. The clock of the evaluation
-// is not the server's: what a rule waits for takes no time here.
+// is not the server's: the test does not wait for the duration of a rule.
 type alertCase struct {
 	alerts []string
 	hold   time.Duration // default 20 minutes

@@ -76,7 +76,7 @@ func TestApprovals(t *testing.T) {
 	if out, err := w.reloadPolicy(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	// A commit that changes no file activates nothing: it is asked about with the next one.
+	// A commit that changes no file activates nothing: its approval is fetched with the next one.
 	third := w.changedPolicy(t, commit, "third")
 	merged(bitbuckettest.Pull{Title: "reviewed", Source: third}, ada, third, ada)
 	if out, err := w.reloadPolicy(); err != nil {

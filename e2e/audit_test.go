@@ -46,7 +46,7 @@ func newServerDatabase(t testing.TB) (*database, *pgtest.Server) {
 	return nameDatabase(t, db), s
 }
 
-// migrate goes the way of an operator of a managed PostgreSQL: an administrator
+// migrate does what an operator of a managed PostgreSQL does: an administrator
 // runs what --print-roles prints, and a login that may do nothing but act as the
 // owner runs the migrations.
 func migrate(ctx context.Context, program, url string) error {

@@ -22,7 +22,7 @@ type programs struct {
 	lent      bool // by another process, which removes them
 }
 
-// use takes the programs that another process has built.
+// use uses the programs that another process has built.
 func (p *programs) use(directory string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -109,7 +109,7 @@ allow contains {"rule": "exception", "expires": exception.until} if {
 		t.Errorf("on record: %v", rows)
 	}
 
-	// With the longer one gone, only the one that is about to end allows.
+	// Without the longer one, only the one that is about to end allows.
 	w.offer(t, "data/exceptions/list.yaml", "list:\n"+entry(until))
 	eventually(t, "the exception stops by itself", func() bool {
 		c := w.production()

@@ -122,7 +122,7 @@ func checkClock(t *testing.T, w *fixture) {
 	}
 }
 
-// checkUpstreams: an upstream proxy is asked for a tunnel.
+// checkUpstreams: an upstream proxy receives a CONNECT.
 func checkUpstreams(t *testing.T, w *fixture) {
 	t.Helper()
 	sound, err := os.ReadFile(w.config)

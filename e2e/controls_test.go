@@ -13,10 +13,10 @@ import (
 	"github.com/sallyport/sallyport/internal/testenv"
 )
 
-// mutation is a change to one source that takes a control away.
+// mutation is a change to one source that removes a control.
 type mutation struct{ control, file, from, to string }
 
-// mutations take one control each out of the program that is built for
+// mutations remove one control each from the program that is built for
 // TestControlsAreNeeded, if its environment names that control. They are not part of any
 // other build. Where one does not fit its source any more, that test fails.
 var mutations = []mutation{

@@ -55,7 +55,7 @@ func (r *relay) arm(c cut) <-chan struct{} {
 	return c.made
 }
 
-// disarm takes back what was not done.
+// disarm cancels a fault that has not occurred.
 func (r *relay) disarm() { r.armed.Store(nil) }
 
 func (r *relay) serve() {

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestSpool: with audit.on_outage: spool a tunnel is let out while PostgreSQL is
+// TestSpool: with audit.on_outage: spool a tunnel is allowed while PostgreSQL is
 // down, and the proxy reports that it uses the journal. The proxy is killed meanwhile;
 // then everything is recorded, once, and the log verifies and reports the period in
 // which decisions relied on the journal.

@@ -53,7 +53,7 @@ type conditions struct {
 
 // newCampaign starts everything. The server's own default is that a COMMIT is
 // acknowledged before it is written, and what writes it later hardly ever comes:
-// who does not ask for more loses it with the process.
+// who does not request more loses it with the process.
 func newCampaign(t *testing.T, o conditions) *campaign {
 	t.Helper()
 	c := &campaign{t: t, random: rand.New(rand.NewPCG(o.seed, 0)), counts: make(map[string]int), long: o.disk}

@@ -61,7 +61,7 @@ func newArrivals(t testing.TB) *arrivals {
 	return a
 }
 
-// addSecret writes what waits, syncs, and lets those continue who wait.
+// addSecret writes the waiting lines, syncs, and releases the goroutines that wait.
 func (a *arrivals) keep(t testing.TB) {
 	var waiting []landed
 	for one := range a.queue {
@@ -94,7 +94,7 @@ func (a *arrivals) keep(t testing.TB) {
 	}
 }
 
-// receive takes one connection: its nonce is all that is asked of it.
+// receive accepts one connection and reads its nonce.
 func (a *arrivals) receive(c net.Conn) {
 	in := bufio.NewReaderSize(c, 1024)
 	first, err := in.Peek(1)

@@ -229,7 +229,7 @@ func otherCheckpoint(t *testing.T, w *fixture, pack, login, latest, public strin
 	}
 }
 
-// counts holds a pack against what SQL counts.
+// counts compares a pack with the counts of SQL.
 func counts(t *testing.T, w *fixture, dir string, from, to time.Time) {
 	t.Helper()
 	files := contents(t, dir)

@@ -135,7 +135,7 @@ func (w *fixture) forgeries(t *testing.T, perSecond int, duration time.Duration)
 	return f
 }
 
-// judge holds what a flood may not do.
+// judge checks what a flood must not cause.
 func (f *onslaught) check(t *testing.T) {
 	t.Helper()
 	t.Log(f)

@@ -9,7 +9,7 @@ import (
 )
 
 // TestGap: an operator finds a gap, declares it with the command that the list
-// prints, and everybody who verifies the log sees it.
+// prints, and every verification of the log shows it.
 func TestGap(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t)

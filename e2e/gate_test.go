@@ -9,14 +9,14 @@ import (
 	"testing"
 )
 
-// offer writes a file of the organization's policy and has the server look.
+// offer writes a file of the organization's policy and has the server poll.
 func (w *fixture) offer(t *testing.T, path, text string) {
 	t.Helper()
 	path = filepath.Join(w.policy, path)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	// In one step: the server looks by itself too.
+	// In one step: the server polls by itself too.
 	if err := os.WriteFile(path+".new", []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -15,8 +15,8 @@ import (
 	"testing"
 )
 
-// TestGitSource: a server whose policy is in a Git repository takes what is
-// pushed, keeps what it has when the server rewinds history or goes away, and
+// TestGitSource: a server whose policy is in a Git repository activates what is
+// pushed, keeps what it has when the server rewinds history or fails, and
 // starts without it.
 func TestGitSource(t *testing.T) {
 	t.Parallel()

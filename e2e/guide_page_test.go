@@ -97,7 +97,7 @@ func movedTo(today time.Time, text string) string {
 	})
 }
 
-// unrepeated takes out of a text what no run repeats.
+// unrepeated removes from a text what differs in each run.
 func unrepeated(today time.Time, text string) string {
 	text = guideTime.ReplaceAllStringFunc(text, func(at string) string {
 		for _, day := range []int{-1, 0, 1} { // a run may go over midnight
@@ -111,7 +111,7 @@ func unrepeated(today time.Time, text string) string {
 	return strings.TrimSpace(text)
 }
 
-// shell is one sh that goes through the page.
+// shell is one sh that runs the page.
 type shell struct {
 	in  io.Writer
 	out *bufio.Reader

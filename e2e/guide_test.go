@@ -21,7 +21,7 @@ import (
 	"time"
 )
 
-// TestGuide goes through docs/policy.md as its reader does: every command in its
+// TestGuide runs docs/policy.md as its reader does: every command in its
 // order, with the real program, a real server to which steps really come, a real
 // database and a real Git server. What is printed is what the page shows. And a page
 // with a wrong line in it does not pass.
@@ -161,7 +161,7 @@ func readerOf(t testing.TB, program, remotes string) *guide {
 	return &guide{t: t, sh: newShell(t, empty, env), directory: filepath.Join(empty, "egress-policy"), today: time.Now().UTC().Truncate(24 * time.Hour)}
 }
 
-// tunnelTo answers a CONNECT, whatever it asks for, with a tunnel to one address.
+// tunnelTo answers every CONNECT with a tunnel to one address.
 func tunnelTo(c net.Conn, address string) {
 	in := bufio.NewReader(c)
 	if r, err := http.ReadRequest(in); err != nil || r.Method != http.MethodConnect {
@@ -227,7 +227,7 @@ func (g *guide) execute(s *guideStep) error {
 // guideEnd is the end of the exception on the page.
 const guideEnd = "2026-12-19T00:00:00Z"
 
-// compare holds what was printed against the page.
+// compare compares the output with the page.
 func (g *guide) compare(s *guideStep, a guideResult) error {
 	want := movedTo(g.today, s.want)
 	if a.ends != "" { // the day of the exception's end has come on the page, and here it is today
@@ -293,7 +293,7 @@ func (g *guide) cause(event string) error {
 	return nil
 }
 
-// build is a step that gets what it asks for.
+// build is a step whose request is allowed.
 func (g *guide) build(c caller, hosts ...string) {
 	g.t.Helper()
 	for _, host := range hosts {

@@ -130,7 +130,7 @@ func TestRevokeDuringADatabaseFailure(t *testing.T) {
 	open := w.tunnel(t, c, to)
 	open.echoes(t, "open")
 
-	// The write waits for a lock, and then its server is gone.
+	// The write waits for a lock, and then its server ends.
 	conn, err := pgx.Connect(t.Context(), db.admin)
 	if err != nil {
 		t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 	"github.com/sallyport/sallyport/internal/testenv"
 )
 
-// result is what one request under load came to, and when it was answered.
+// result is the result of one request under load, and when it was answered.
 type result struct {
 	at     time.Time
 	status int
@@ -28,7 +28,7 @@ type load struct {
 	got  []result
 }
 
-// underLoad makes steps that ask for a target again and again, in turn, until end
+// underLoad makes steps that request a target again and again, in turn, until end
 // is called.
 func (w *fixture) underLoad(to string, steps []caller) *load {
 	l := &load{stop: make(chan struct{})}

@@ -19,7 +19,7 @@ const patience = 45 * time.Second
 // expected of them.
 type fields map[string]any
 
-// logbook takes what a server writes to its standard error, line by line.
+// logbook receives what a server writes to its standard error, line by line.
 type logbook struct {
 	mu      sync.Mutex
 	raw     bytes.Buffer
@@ -31,7 +31,7 @@ type logbook struct {
 
 func newLogbook() *logbook { return &logbook{changed: make(chan struct{})} }
 
-// Write takes what the process has written. It never fails.
+// Write receives what the process has written. It never fails.
 func (b *logbook) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -137,7 +137,7 @@ func TestMatrix(t *testing.T) {
 	testLeaves(t, w)
 }
 
-// cutOff takes the database away and returns when the server knows.
+// cutOff stops the database and returns when the server has detected that.
 func (w *fixture) cutOff(t *testing.T, postgres *pgtest.Server) {
 	t.Helper()
 	postgres.Kill(t)

@@ -53,7 +53,7 @@ func TestNamesUnavailable(t *testing.T) {
 	})
 }
 
-// TestKeysUnavailable: an issuer that goes away does not take its known keys
+// TestKeysUnavailable: an issuer that becomes unavailable does not invalidate its known keys
 // along; what is signed with others can not be judged.
 func TestKeysUnavailable(t *testing.T) {
 	t.Parallel()

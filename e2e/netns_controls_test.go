@@ -1,6 +1,6 @@
 package e2e
 
-// networkMutations take the controls away that TestNetwork's rows name, besides
+// networkMutations remove the controls that TestNetwork's rows name, besides
 // those of mutations. They make of the program what a careless one would be.
 var networkMutations = []mutation{
 	{"target", "../proxy/authenticate.go",
@@ -99,7 +99,7 @@ func aton(s string) netip.Addr {
 	return netip.AddrFrom4([4]byte{byte(value >> 24), byte(value >> 16), byte(value >> 8), byte(value)})
 }
 
-// again looks the name up once more, when it is dialled.
+// again resolves the name once more, when it is dialed.
 func (a *Admission) anew(ctx context.Context) []netip.AddrPort {
 	if !without("pin") || a.Target.IsAddress() {
 		return a.Addresses

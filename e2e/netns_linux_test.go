@@ -130,7 +130,7 @@ func netlink(fd int, kind, flags uint16, body []byte) error {
 	return nil
 }
 
-// packets sees every packet that is sent in this network, before anything can
+// packets captures every packet that is sent in this network, before anything can
 // drop it (packet(7)). It notes each TCP connection that is asked for, and what
 // its opener sends on it.
 type packets struct {
@@ -144,7 +144,7 @@ type packets struct {
 	problem error
 }
 
-// flow is one connection, from the side that asked for it.
+// flow is one connection, from the side that opened it.
 type flow struct {
 	to    netip.AddrPort
 	from  net.IP

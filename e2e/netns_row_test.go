@@ -240,7 +240,7 @@ func (s *space) controls(rows []*row) []string {
 	return slices.Compact(all)
 }
 
-// without takes one control away. Exactly the rows fail that name it.
+// without removes one control. Exactly the rows that name it fail.
 func (s *space) without(t *testing.T, control string, rows []*row, turn int) {
 	s.taken = control
 	s.launch(t, "SALLYPORT_WITHOUT="+control)

@@ -23,7 +23,7 @@ import (
 // of the world is this machine's and every packet is seen, so that it is known
 // where each byte went: nothing arrives where policy did not allow it.
 //
-// Then it takes one control at a time out of the program, and exactly the rows
+// Then it removes one control at a time from the program, and exactly the rows
 // fail that name it. Of the other rows the short form tries some, others with
 // each control, and the long form (make soak) all.
 //
@@ -263,7 +263,7 @@ func (a *arrival) contains(text string) bool {
 
 var viaName = regexp.MustCompile(`Via: 1\.[01] (sallyport-[0-9a-f]+)`)
 
-// launch starts the server, with one control taken away or none.
+// launch starts the server, with one control removed or none.
 func (s *space) launch(t *testing.T, env ...string) {
 	t.Helper()
 	s.server = launch(t, s.program, s.config, s.admin, env...)

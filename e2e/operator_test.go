@@ -381,7 +381,7 @@ func (w *fixture) lastDecision(t testing.TB, c caller) fields {
 	return rows[len(rows)-1]
 }
 
-// TestPolicyReload: the operator does not wait for the next look.
+// TestPolicyReload: the operator does not wait for the next poll.
 func TestPolicyReload(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, options{})

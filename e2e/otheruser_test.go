@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestControlByAnotherUser: a command that speaks to the instance names who may, for a
+// TestControlByAnotherUser: a command that uses the control socket names the users who may, for a
 // user who may not, whether or not that user can see the control socket.
 func TestControlByAnotherUser(t *testing.T) {
 	t.Parallel()

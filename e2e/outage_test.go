@@ -7,7 +7,7 @@ import (
 )
 
 // TestDatabaseOutage: PostgreSQL is killed under the server. Refusals are what
-// they were, nothing is let out, and when it is back everything is recorded,
+// they were, nothing is allowed, and after the recovery everything is recorded,
 // once.
 func TestDatabaseOutage(t *testing.T) {
 	t.Parallel()

@@ -10,7 +10,7 @@ import (
 
 // TestBrokenPipes: a server whose standard error or output is closed, or not
 // read, decides and records as before, counts the lines that are lost, and ends
-// when it is asked to.
+// when it is requested.
 func TestBrokenPipes(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

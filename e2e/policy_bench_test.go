@@ -25,7 +25,7 @@ func (s *seeded) multiply(b testing.TB, n int) {
 		INSERT INTO audit.events SELECT * FROM more; DROP TABLE more; ANALYZE audit.events`)
 }
 
-// BenchmarkPolicyReplay replays a log by the policy repository that we give away,
+// BenchmarkPolicyReplay replays a log by the example policy repository,
 // once for each iteration, with the real program.
 //
 //	go test -run '^$' -bench PolicyReplay -benchtime 1x ./cmd/sallyport

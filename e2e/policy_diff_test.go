@@ -46,7 +46,7 @@ targets: [api.partner.example:443, mirror.example, registry.example]
 	}
 	checkContains(t, diff(2, old), "give two directories")
 
-	// From the log: what was asked, whatever was answered then.
+	// From the log: the requests, regardless of their decisions.
 	s := newSeeded(t, old)
 	s.fill()
 	checkContains(t, s.run(1, "diff", old, changed, "--fail-on", "any"), "6 of 10 decisions would differ: 5 closed, 1 opened")

@@ -207,7 +207,7 @@ allow contains {"rule": "settle", "expires": "2099-01-01T00:00:00Z"} if {
 }
 `
 
-// newTree takes the partner from payments, opens the mirror to all, and enforces.
+// newTree denies payments the partner, allows everybody the mirror, and enforces.
 const newTree = `
 -- egress/a.rego --
 package sallyport.egress
@@ -222,7 +222,7 @@ allow contains {"rule": "branch"} if {
 }
 `
 
-// fill asks what the tests of the tools check.
+// fill sends the requests that the tests of the tools check.
 func (s *seeded) fill() (settled string) {
 	for range 3 {
 		settled = s.recordDecision("acme/payments", "production", "main", "api.partner.example:443")
@@ -263,7 +263,7 @@ func TestPolicyExplain(t *testing.T) {
 	checkContains(t, runCommand(t, 2, "policy", "explain", settled, "--export", export), "an export holds no policies: name the policy's directory at that revision with --policy DIR")
 	checkContains(t, runCommand(t, 0, "policy", "explain", settled, "--export", export, "--policy", old), "\nreproduced\n")
 
-	// Refused after policy had allowed it, and before policy was asked.
+	// Refused after policy had allowed it, and before policy was evaluated.
 	e := s.event("acme/payments", "production", "main", "api.partner.example:443")
 	e.Verdict, e.Reason, e.Status = "deny", "address_prohibited", 403
 	before := s.event("acme/payments", "production", "main", "api.partner.example:443")

@@ -9,7 +9,7 @@ import (
 )
 
 // TestPolicyToolsMistyped: what an operator mistypes is reported in one message that
-// names what is meant instead, with status 2, which no pipeline takes for a finding
+// names what is meant instead, with status 2, which no pipeline mistakes for a finding
 // about the policy; and nothing is written.
 func TestPolicyToolsMistyped(t *testing.T) {
 	t.Parallel()

@@ -6,7 +6,7 @@ import (
 )
 
 // TestPolicyToolsOnAServerLog: what a real server recorded is reproduced by the
-// policy that the log has kept, from an embedded database as from another, and a
+// policy that the log has stored, from an embedded database as from another, and a
 // policy that did not change changes nothing.
 func TestPolicyToolsOnAServerLog(t *testing.T) {
 	t.Parallel()

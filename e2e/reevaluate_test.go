@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// onlyMain is a rule that takes back what branch builds were allowed.
+// onlyMain is a rule that denies what branch builds were allowed.
 const onlyMain = `package sallyport.egress
 
 deny contains {"rule": "only-main", "message": "Branches stay inside for now."} if input.principal.branch != "main"
@@ -117,7 +117,7 @@ func TestPolicyChangeCutsTunnels(t *testing.T) {
 	}
 }
 
-// attackRedecision: continue with a tunnel that the policy has taken back.
+// attackRedecision: continue with a tunnel that the policy no longer allows.
 func attackRedecision(t *testing.T, w *fixture) bool {
 	target := echo(t)
 	a := w.tunnel(t, w.caller(w.Payments, nil, "feature/x"), "raw.partner.example:"+target.port)

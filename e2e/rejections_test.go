@@ -29,7 +29,7 @@ func bombFolder() string {
 	return b.String()
 }
 
-// folder writes the rules of a repository, without having the server look.
+// folder writes the rules of a repository, without having the server poll.
 func (w *fixture) folder(t testing.TB, repository, text string) {
 	t.Helper()
 	directory := filepath.Join(w.policy, "repositories", "acme", repository)

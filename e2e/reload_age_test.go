@@ -69,7 +69,7 @@ func TestPolicyTooOld(t *testing.T) {
 
 // TestPolicyUnrecorded: a good revision whose content the database does not take
 // does not decide, for its decisions could not be evaluated again. The last good one
-// continues, and the new one decides by itself once it can be kept.
+// stays active, and the new one becomes active once it can be stored.
 func TestPolicyUnrecorded(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, options{})

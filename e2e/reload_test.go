@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// TestReload: SIGHUP takes a policy that is good, without touching open tunnels,
+// TestReload: SIGHUP activates a valid policy, without touching open tunnels,
 // and refuses one that is not, with the last good one continuing.
 func TestReload(t *testing.T) {
 	t.Parallel()
@@ -44,7 +44,7 @@ func TestReload(t *testing.T) {
 	w.both(t, w.decision(t, known), fields{"verdict": "allow", "rule": "late", "revision": line["revision"]})
 	open.echoes(t, "an open tunnel goes on")
 
-	// The server looks by itself too, so that a bad state may be found before the
+	// The server polls by itself too, so that a bad state may be found before the
 	// signal; either way it is refused once, and the log names the line.
 	write("package sallyport.egress\n\nallow contains {\"rule\": \"broken\" if true\n")
 	refusal := w.log.wait(t, "of the bad policy", message("policy rejected; keeping last good revision", nil))

@@ -54,7 +54,7 @@ func age(t testing.TB, admin string, signer *audit.Signer) time.Time {
 	return month
 }
 
-// TestRetentionOfAnOldMonth: an operator holds a month, lifts that, takes the
+// TestRetentionOfAnOldMonth: an operator holds a month, lifts the hold, takes the
 // month, and the log verifies.
 func TestRetentionOfAnOldMonth(t *testing.T) {
 	t.Parallel()

@@ -8,7 +8,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// TestScripts runs the command line as an operator does: testdata/script holds
+// TestScripts runs the command line as an operator does: testdata/script has
 // what is typed, what is printed and how it ends.
 func TestScripts(t *testing.T) {
 	t.Parallel()

@@ -10,7 +10,7 @@ import (
 	"github.com/sallyport/sallyport/internal/selftest"
 )
 
-// TestSelfTest: the probes pass and are recorded; when policy lets out everything,
+// TestSelfTest: the probes pass and are recorded; when policy allows everything,
 // it is found out; and no step gets to where the probes do.
 func TestSelfTest(t *testing.T) {
 	t.Parallel()
@@ -52,7 +52,7 @@ func TestSelfTest(t *testing.T) {
 		t.Errorf("%d self-tests did not pass", len(rows))
 	}
 
-	// What lets out everything is found out there too.
+	// A policy that allows everything is detected there too.
 	rule := "package sallyport.egress\n\nallow contains {\"rule\": \"everything\"} if input.target.port > 0\n"
 	if err := os.WriteFile(filepath.Join(w.policy, "egress", "everything.rego"), []byte(rule), 0o644); err != nil {
 		t.Fatal(err)

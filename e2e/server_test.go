@@ -95,7 +95,7 @@ func (s *server) signal(sig syscall.Signal) {
 	}
 }
 
-// await waits for the end, and expects this status; -1 takes any.
+// await waits for the end, and expects this status; -1 accepts any.
 func (s *server) await(status int) {
 	s.t.Helper()
 	select {
@@ -122,7 +122,7 @@ func (s *server) ready() {
 	})
 }
 
-// readyz asks for the status and the body of /readyz; 0 while nothing answers.
+// readyz returns the status and the body of /readyz; 0 while nothing answers.
 func (s *server) readyz() (int, fields) {
 	status, body := s.get("/readyz")
 	var answer fields

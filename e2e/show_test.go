@@ -13,7 +13,7 @@ func (w *fixture) show(t testing.TB, id string) string {
 	return w.operatorCommand(t, 0, "audit", "show", id)
 }
 
-// TestShow: the id that a step receives leads to who asked for what, the reason for
+// TestShow: the id that a step receives leads to the request, the reason for
 // the decision, and how it ended; in text and as the records that were hashed.
 func TestShow(t *testing.T) {
 	t.Parallel()

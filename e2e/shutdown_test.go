@@ -81,7 +81,7 @@ func TestDrainTimeout(t *testing.T) {
 	testWriterEnded(t, w)
 }
 
-// TestKilled: what was let out is recorded, whatever becomes of the server. It
+// TestKilled: what was allowed is recorded, whatever happens to the server. It
 // runs on a PostgreSQL of its own, and continues with what it finds there.
 func TestKilled(t *testing.T) {
 	t.Parallel()

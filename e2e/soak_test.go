@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// soakLimits take the limits of one step away: all tunnels are one step's.
+// soakLimits remove the limits of one step: all tunnels are one step's.
 const soakLimits = `limits:
   max_connections: 30000
   max_idle_connections_per_client: 5000
@@ -26,7 +26,7 @@ const soakLimits = `limits:
   total: {tunnels: 0, requests_per_second: 0}
 `
 
-// footprint is what a server holds.
+// footprint is the memory, descriptors and goroutines of a server.
 type footprint struct{ goroutines, descriptors, heap, resident float64 }
 
 // String is for the log.
@@ -210,7 +210,7 @@ func TestSoakTunnels(t *testing.T) {
 		(held.goroutines-fresh.goroutines)/float64(tunnels), (held.descriptors-fresh.descriptors)/float64(tunnels))
 	shut(conns)
 	// Go's runtime keeps what it needs to describe a goroutine for the next one,
-	// and maps keep their room: so it is what a second round adds that counts.
+	// and maps keep their memory: so it is what a second round adds that counts.
 	w.awaitLong(t, "goroutines and descriptors are what they were", func() bool {
 		f := w.footprint(t)
 		return f.goroutines <= fresh.goroutines+10 && f.descriptors <= fresh.descriptors+10

@@ -8,7 +8,7 @@ import (
 )
 
 // TestSoakForgedTokens sends a thousand forged tokens a second for a minute: the
-// issuer is asked once in five seconds at most, and honest steps continue.
+// issuer is queried once in five seconds at most, and honest steps continue.
 func TestSoakForgedTokens(t *testing.T) {
 	w := newFixture(t, options{})
 	w.start()

@@ -19,7 +19,7 @@ import (
 	"github.com/sallyport/sallyport/internal/pgtest"
 )
 
-// TestFailedStarts: whatever keeps the server from starting ends it with one clear
+// TestFailedStarts: every cause that prevents a start ends the server with one clear
 // message and a status, and leaves nothing running.
 func TestFailedStarts(t *testing.T) {
 	t.Parallel()
@@ -222,7 +222,7 @@ func TestFailedStarts(t *testing.T) {
 var onlyServe = []string{"port taken", "admin port taken", "data directory in use", "disk of the embedded database full"}
 
 // checkAgrees: `config check` refuses what `serve` refuses: with the same status
-// where the configuration is wrong, and with --online whatever else it is.
+// where the configuration is wrong, and with --online every other cause.
 func checkAgrees(t *testing.T, w *fixture, name string, status int) {
 	t.Helper()
 	for _, args := range [][]string{{"config", "check", "-c", w.config}, {"config", "check", "--online", "-c", w.config}} {
@@ -249,7 +249,7 @@ func outputOutsideLog(s *server) string {
 	return strings.Join(append(s.log.stray, string(s.log.rest)), "\n")
 }
 
-// leftNothing looks for processes of the server's group and for its database.
+// leftNothing checks that no process of the server's group and no database is left.
 func leftNothing(t *testing.T, w *fixture, s *server) {
 	t.Helper()
 	if err := syscall.Kill(-s.cmd.Process.Pid, 0); !errors.Is(err, syscall.ESRCH) {

@@ -253,15 +253,15 @@ func TestStreamKilled(t *testing.T) {
 	t.Logf("%d leaves, %d lines, %d times back", total, len(leaves), again)
 }
 
-// TestStreamStopped: a follower that stands still holds nothing in the database:
-// writers continue, and so does who takes a table away.
+// TestStreamStopped: a stopped consumer holds no lock in the database:
+// writers continue, and so does the session that detaches a table.
 func TestStreamStopped(t *testing.T) {
 	t.Parallel()
 	l := openLog(t, newDatabase(t))
 	stop := l.load(t, 3)
 	defer stop()
 	conn := l.connect(t)
-	// Its reader stands still too: standard output is a pipe that is not emptied.
+	// Its reader has stopped too: standard output is a pipe that is not emptied.
 	f := l.command(t, "stream", "--position", filepath.Join(t.TempDir(), "position"), "--interval", "10ms")
 	pipe, err := f.StdoutPipe()
 	if err != nil {

@@ -43,7 +43,7 @@ func newTokenFixture(t *testing.T, o options) (*fixture, *tokentest.Forge) {
 }
 
 // knock presents a token and returns the reason that it was refused for; empty
-// where it was let out.
+// where it was allowed.
 func (w *fixture) knock(t testing.TB, token, target string) string {
 	t.Helper()
 	if len(token) > 500 { // a word is not a secret
@@ -71,7 +71,7 @@ func (w *fixture) knock(t testing.TB, token, target string) string {
 
 // present presents a row's token. A verdict that rests on the time of day is
 // given a second chance, for between making and judging a second may pass; and
-// one on a key is waited for, for the issuer is asked once in five seconds.
+// one on a key waits, because the issuer is queried once in five seconds.
 func (w *fixture) present(t testing.TB, f *tokentest.Forge, r tokentest.Row, target string) (reason string) {
 	t.Helper()
 	for range 5 {
@@ -102,7 +102,7 @@ func TestTokensOverTheWire(t *testing.T) {
 			t.Errorf("%s (%s): refused for %q, want %q", r.Name, r.Source, reason, r.Problem)
 		}
 	}
-	// The issuer was asked for its keys at the start, and because of those rows alone.
+	// The issuer's keys were fetched at the start, and because of those rows alone.
 	keys := 1
 	for _, r := range tokentest.Rows {
 		if r.Check == tokentest.CheckKey {
@@ -150,8 +150,8 @@ func without() (set checkSet) {
 	})
 }
 
-// TestTokenChecksAreNeeded takes one check at a time out of the running server,
-// and sees that exactly the rows that name it come out otherwise.
+// TestTokenChecksAreNeeded removes one check at a time from the running server,
+// and checks that exactly the rows that name it have another result.
 func TestTokenChecksAreNeeded(t *testing.T) {
 	t.Parallel()
 	for _, check := range []string{"signature", "audience", "subject", "workspace"} {

@@ -38,7 +38,7 @@ func (p *upstreamProxy) set(password, refusal string) {
 	p.password, p.refusal = password, refusal
 }
 
-// authorities are those that it was asked for since the last call.
+// authorities are those of the CONNECT requests since the last call.
 func (p *upstreamProxy) authorities() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -181,7 +181,7 @@ func TestProof(t *testing.T) {
 }
 
 // TestPublished: checkpoints go to files, standard output and endpoints; one that
-// fails holds up nothing, shows, and has the newest when it is back.
+// fails delays nothing, is reported, and receives the newest after its recovery.
 func TestPublished(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex

@@ -58,7 +58,7 @@ func sendRawOn(t testing.TB, conn net.Conn, head string) *rawResponse {
 	if a.StatusCode == http.StatusOK && method == "CONNECT" {
 		return a
 	}
-	// net/http takes the answer to a CONNECT for one without content.
+	// net/http reads the response to a CONNECT as one without content.
 	if method == "CONNECT" {
 		body, err := io.ReadAll(a.in)
 		if err != nil {
@@ -99,7 +99,7 @@ func (w *fixture) connect(t testing.TB, c caller, target string) *rawResponse {
 	return sendRaw(t, w.proxy, connectTo(target, c.basic()))
 }
 
-// tunnel asks for one that has to be granted.
+// tunnel opens a tunnel that must be allowed.
 func (w *fixture) tunnel(t testing.TB, c caller, target string) *rawResponse {
 	t.Helper()
 	a := w.connect(t, c, target)
