@@ -270,12 +270,12 @@ func TestStreamStopped(t *testing.T) {
 	if err := f.Start(); err != nil {
 		t.Fatal(err)
 	}
-	const held = `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'sallyport follow' AND (state <> 'idle' OR backend_xmin IS NOT NULL)`
+	const held = `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'sallyport stream' AND (state <> 'idle' OR backend_xmin IS NOT NULL)`
 	free := func(when string) {
 		t.Helper()
-		eventually(t, when+": the database holds nothing for it", func() bool { return l.queryInt(t, conn, held) == 0 })
+		eventually(t, when+": the consumer holds nothing in the database", func() bool { return l.queryInt(t, conn, held) == 0 })
 		before := l.queryInt(t, conn, `SELECT count(*) FROM audit.events`)
-		eventually(t, when+": writers go on", func() bool { return l.queryInt(t, conn, `SELECT count(*) FROM audit.events`) > before+100 })
+		eventually(t, when+": writers continue", func() bool { return l.queryInt(t, conn, `SELECT count(*) FROM audit.events`) > before+100 })
 		// One transaction per table: a sealer that holds one table and waits for the
 		// other would deadlock with a transaction that locks both.
 		for _, table := range []string{"audit.events", "audit.leaves"} {
@@ -291,7 +291,7 @@ func TestStreamStopped(t *testing.T) {
 	if _, err := io.ReadFull(pipe, make([]byte, 10)); err != nil {
 		t.Fatal(err)
 	}
-	free("its reader stands still")
+	free("its reader has stopped")
 	for n := range 3 {
 		go func() { _, _ = io.CopyN(io.Discard, pipe, 300_000) }()
 		_ = f.Process.Signal(syscall.SIGSTOP)

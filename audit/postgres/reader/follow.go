@@ -31,7 +31,7 @@ const followPrimary = 5 * time.Second
 
 // OpenFollower connects to the database with this connection string.
 func OpenFollower(ctx context.Context, databaseURL string) (*Follower, error) {
-	connect, err := database.ParseConfig(databaseURL, "sallyport follow")
+	connect, err := database.ParseConfig(databaseURL, "sallyport stream")
 	if err != nil {
 		return nil, fmt.Errorf("follow the audit log: %w", err)
 	}

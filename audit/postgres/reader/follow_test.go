@@ -59,7 +59,7 @@ func TestFollower(t *testing.T) {
 			t.Errorf("%d bytes at once in %d records", size, len(entries))
 		}
 		if held := audittest.QueryValue[string](t, admin, `SELECT coalesce(string_agg(state || ' ' || coalesce(backend_xmin::text, ''), ','), '')
-			FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'sallyport follow'`); held != "idle " {
+			FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'sallyport stream'`); held != "idle " {
 			t.Errorf("between two readings the database holds %q for it", held)
 		}
 	}
