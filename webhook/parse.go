@@ -113,9 +113,9 @@ func HasRepository(kind Kind, key string) bool {
 }
 
 // Parse reads the body of a delivery whose signature was verified. key is the value of
-// X-Event-Key. It returns an error that states the first thing in the body that is not as
-// documented for that event, by its path and never by its value: a body that cannot be
-// the event of its key is an error. Memory is in proportion to the body. Sources:
+// X-Event-Key. An error names the path of the first field that differs from the
+// documentation of that event, and never its value. A body that cannot be the event of its
+// key is an error. Memory is in proportion to the body. Sources:
 // support.atlassian.com/bitbucket-cloud/docs/event-payloads;
 // confluence.atlassian.com/bitbucketserver/event-payload-938025882.html.
 func Parse(kind Kind, key string, body []byte) (*Event, error) {

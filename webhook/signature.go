@@ -19,7 +19,7 @@ const MaxSecret = 128
 // Signature is the HMAC-SHA256 (RFC 2104) of a delivery's body.
 type Signature [sha256.Size]byte
 
-// ErrSignature is returned, wrapped, by [ParseSignature].
+// ErrSignature is the error of [ParseSignature].
 var ErrSignature = errors.New("not a signature of the form sha256= and 64 hexadecimal digits")
 
 // ParseSignature reads the value of [SignatureHeader]. Only SHA-256 is accepted: Bitbucket

@@ -143,7 +143,7 @@ func singleValue(h http.Header, name string) (string, bool) {
 	return "", false
 }
 
-// uuidField returns the UUID in a header field, bare and lower-case; empty where there is
+// uuidField returns the UUID in a header field, bare and lower-case; empty if the field has
 // none.
 func uuidField(h http.Header, name string) string {
 	value, _ := singleValue(h, name)

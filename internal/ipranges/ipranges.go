@@ -159,7 +159,7 @@ func (l *List) refresh(ctx context.Context) error {
 type State struct {
 	Networks int
 	Fetched  time.Time // zero: never
-	Err      error     // of the latest attempt; nil: none failed
+	Err      error     // of the latest attempt; nil: it succeeded, or there was none
 }
 
 // State returns the present state.

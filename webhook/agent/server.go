@@ -92,7 +92,8 @@ var (
 	errEndpoint          = &refusal{http.StatusForbidden, "the credential's endpoint is not configured with agent: true"}
 )
 
-// ServeHTTP answers one request. Nothing of it is parsed before its credential is valid.
+// ServeHTTP answers one request. The path and the body are read only after the credential
+// was verified.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")

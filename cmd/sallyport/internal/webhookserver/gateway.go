@@ -76,15 +76,15 @@ func New(c Config) (*Gateway, error) {
 		g.networks = ipranges.Open(ipranges.Config{Fetch: c.FetchNetworks, File: c.NetworksFile, Log: c.Log})
 	}
 	handlers := map[string]http.Handler{}
-	lc := listener.Config{
+	listenerConfig := listener.Config{
 		Handlers: handlers, TLS: c.TLS, ProxyProtocolFrom: c.Webhooks.Listener.ProxyProtocolFrom,
 		MaxConnections: c.Webhooks.Listener.MaxConnections, MaxPerClient: c.Webhooks.Listener.MaxPerClient,
 		Panicked: c.Panicked, Log: c.Log,
 	}
 	if c.Agents != nil {
-		lc.Prefixes = map[string]http.Handler{AgentPrefix: c.Agents}
+		listenerConfig.Prefixes = map[string]http.Handler{AgentPrefix: c.Agents}
 	}
-	g.server = listener.New(lc)
+	g.server = listener.New(listenerConfig)
 	decider := newDecider(c)
 	for _, rc := range c.Webhooks.Receivers {
 		r, handler, err := g.newReceiver(rc, decider)
