@@ -189,7 +189,7 @@ func (a *review) live() {
 		Created: now.Add(-time.Hour), Started: now.Add(-time.Hour), Completed: now.Add(-50 * time.Minute)}
 	look := identity.RepositoryScan{WorkspaceUUID: workspace, RepositoryUUID: repositories["payments"], Repository: "acme/payments", Outcome: identity.ScanComplete,
 		Began: now, Until: now, InOrder: true, Whole: true, Requests: 1, Runs: 1}
-	a.check(r.Save(t.Context(), id, []identity.DeploymentFinding{{DeploymentRun: run, Class: identity.ClassSeen, Found: now}}, []identity.RepositoryScan{look}))
+	a.check(r.Save(t.Context(), id, []identity.DeploymentFinding{{DeploymentRun: run, Class: identity.ClassObserved, Found: now}}, []identity.RepositoryScan{look}))
 	digest, err := r.Digest(t.Context(), id)
 	a.check(err)
 	for _, e := range []*audit.Event{

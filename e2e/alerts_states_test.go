@@ -80,7 +80,7 @@ func stateJournalFull(t *testing.T) []alertScrape {
 	return scraped(t, w, "sallyport_journal_full")
 }
 
-// stateQueueFull: the database takes nothing, and the queue of this program holds
+// stateQueueFull: the database accepts nothing, and the queue of this program holds
 // one event.
 func stateQueueFull(t *testing.T) []alertScrape {
 	db, postgres := newServerDatabase(t)
@@ -260,7 +260,7 @@ func statePolicyTooOld(t *testing.T) []alertScrape {
 }
 
 // statePolicyEndless: a revision that cannot be evaluated for an open tunnel. The
-// probe that would reject it is left out of this program.
+// probe that would reject it is removed from this program.
 func statePolicyEndless(t *testing.T) []alertScrape {
 	w := newFixture(t, options{program: mutant(t), env: []string{"SALLYPORT_WITHOUT=probe"}})
 	w.start()
@@ -344,7 +344,7 @@ func stateDeploymentBypassed(t *testing.T) []alertScrape {
 	w.connect(t, seen, "nobody.example:443").refused(t, 403, "no_rule_matched")
 	seen.step.Complete("SUCCESSFUL")
 	around.step.Complete("SUCCESSFUL")
-	return scraped(t, w, `sallyport_deployments{class="not_seen"}`)
+	return scraped(t, w, `sallyport_deployments{class="unobserved"}`)
 }
 
 func stateSchemaDiffers(t *testing.T) []alertScrape {

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// What the API is asked in all is bounded too, so that too often would be late.
+// The total number of API requests is bounded too: too many would be late.
 const reconcileOften = "  reconciliation: {interval: 2s, grace_period: 0s, requests_per_hour: 10000}\n"
 
 // TestUnobservedDeployment: of three deployments one bypasses the proxy, and the
@@ -35,9 +35,9 @@ func TestUnobservedDeployment(t *testing.T) {
 		c.step.Complete("SUCCESSFUL")
 	}
 
-	const missing = "SELECT step_uuid::text AS step FROM audit.deployment_reconciliation WHERE class = 'not_seen'"
+	const missing = "SELECT step_uuid::text AS step FROM audit.deployment_reconciliation WHERE class = 'unobserved'"
 	eventually(t, "the three are judged", func() bool {
-		return len(w.query(t, "SELECT FROM audit.deployment_reconciliation WHERE class IN ('seen', 'not_seen')")) == 3 &&
+		return len(w.query(t, "SELECT FROM audit.deployment_reconciliation WHERE class IN ('observed', 'unobserved')")) == 3 &&
 			len(w.query(t, "SELECT FROM audit.events WHERE kind = 'deployment_unobserved'")) > 0
 	})
 	if rows := w.query(t, missing); len(rows) != 1 || rows[0]["step"] != around.step.UUID {
@@ -49,7 +49,7 @@ func TestUnobservedDeployment(t *testing.T) {
 	}
 	eventually(t, "the figure", func() bool {
 		_, metrics := w.get("/metrics")
-		return strings.Contains(metrics, `sallyport_deployments{class="not_seen"} 1`) && strings.Contains(metrics, `sallyport_deployments{class="seen"} 2`)
+		return strings.Contains(metrics, `sallyport_deployments{class="unobserved"} 1`) && strings.Contains(metrics, `sallyport_deployments{class="observed"} 2`)
 	})
 	if ready, answer := w.readyz(); ready != 200 || answer["detail"].(map[string]any)["reconciliation"] == nil {
 		t.Errorf("%d, %v", ready, answer["detail"])
@@ -65,14 +65,14 @@ func TestUnobservedDeployment(t *testing.T) {
 			Class  string
 			Step   string `json:"step_uuid"`
 			Number int    `json:"build_number"`
-		} `json:"not_seen_or_unclear"`
+		} `json:"unobserved_or_unknown"`
 		Changed []string
 		Result  string
 	}
 	if err := json.Unmarshal([]byte(out), &report); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	if report.Result != "missing" || report.Deployments["seen"] != 2 || len(report.Runs) != 1 || report.Runs[0].Step != around.step.UUID ||
+	if report.Result != "missing" || report.Deployments["observed"] != 2 || len(report.Runs) != 1 || report.Runs[0].Step != around.step.UUID ||
 		report.Runs[0].Number != around.step.Pipeline.BuildNumber || len(report.Changed) != 0 {
 		t.Errorf("%s", out)
 	}
@@ -91,12 +91,12 @@ func TestUnobservedDeployment(t *testing.T) {
 	})
 	files := pack(0)
 	if list := files["tables/deployments_missing.csv"]; strings.Count(list, "\n") != 2 || !strings.Contains(list, around.step.UUID) ||
-		!strings.Contains(files["tables/deployments.csv"], `"seen","2"`) || !strings.Contains(files["tables/reconciled_repositories.csv"], `"acme/payments","yes"`) {
+		!strings.Contains(files["tables/deployments.csv"], `"observed","2"`) || !strings.Contains(files["tables/reconciled_repositories.csv"], `"acme/payments","yes"`) {
 		t.Errorf("the pack has\n%s%s%s", list, files["tables/deployments.csv"], files["tables/reconciled_repositories.csv"])
 	}
 
 	// The finding is changed to look better than it was.
-	w.alter(t, "ALTER TABLE audit.deployment_findings DISABLE TRIGGER ALL; UPDATE audit.deployment_findings SET class = 'seen' WHERE class = 'not_seen'")
+	w.alter(t, "ALTER TABLE audit.deployment_findings DISABLE TRIGGER ALL; UPDATE audit.deployment_findings SET class = 'observed' WHERE class = 'unobserved'")
 	status, out, _ = command(t, "audit", "reconciliation", "-c", w.config)
 	if status != 1 || !strings.Contains(out, "CHANGED: ") {
 		t.Errorf("a finding that was changed: %d\n%s", status, out)

@@ -7,22 +7,22 @@ type DeploymentClass string
 
 // The classes of runs of deployments.
 const (
-	ClassSeen         DeploymentClass = "seen"          // the log contains its step
+	ClassObserved     DeploymentClass = "observed"      // the log contains its step
 	ClassPipelineOnly DeploymentClass = "pipeline_only" // the log contains another step of its pipeline, and not its step
-	ClassNotSeen      DeploymentClass = "not_seen"      // the log contains no step of its pipeline
+	ClassUnobserved   DeploymentClass = "unobserved"    // the log contains no step of its pipeline
 	ClassUnknown      DeploymentClass = "unknown"       // Bitbucket did not report enough
 	ClassNotRun       DeploymentClass = "not_run"       // its step never ran
 	ClassPending      DeploymentClass = "pending"       // it has not ended, or ended within the grace period
 )
 
 // DeploymentClasses are all classes, in the order of reports.
-var DeploymentClasses = []DeploymentClass{ClassSeen, ClassPipelineOnly, ClassNotSeen, ClassUnknown, ClassNotRun, ClassPending}
+var DeploymentClasses = []DeploymentClass{ClassObserved, ClassPipelineOnly, ClassUnobserved, ClassUnknown, ClassNotRun, ClassPending}
 
 // Missing reports whether the step that deployed did not use Sallyport.
-func (c DeploymentClass) Missing() bool { return c == ClassNotSeen || c == ClassPipelineOnly }
+func (c DeploymentClass) Missing() bool { return c == ClassUnobserved || c == ClassPipelineOnly }
 
 // Final reports whether no later information changes the class.
-func (c DeploymentClass) Final() bool { return c == ClassSeen || c == ClassNotRun }
+func (c DeploymentClass) Final() bool { return c == ClassObserved || c == ClassNotRun }
 
 // DeploymentFinding is the result for a run of a deployment.
 type DeploymentFinding struct {

@@ -131,13 +131,13 @@ DECLARE
     c record;
 BEGIN
     FOR c IN
-        SELECT v.relname, a.attname, pg_catalog.col_description('audit.events'::regclass, e.attnum) AS said
+        SELECT v.relname, a.attname, pg_catalog.col_description('audit.events'::regclass, e.attnum) AS description
         FROM pg_catalog.pg_class v
         JOIN pg_catalog.pg_attribute a ON a.attrelid = v.oid AND a.attnum > 0
         JOIN pg_catalog.pg_attribute e ON e.attrelid = 'audit.events'::regclass AND e.attname = a.attname AND e.attnum > 0
         WHERE v.relnamespace = 'audit'::regnamespace AND v.relkind = 'v'
     LOOP
-        EXECUTE format('COMMENT ON COLUMN audit.%I.%I IS %L', c.relname, c.attname, c.said);
+        EXECUTE format('COMMENT ON COLUMN audit.%I.%I IS %L', c.relname, c.attname, c.description);
     END LOOP;
 END
 $$;

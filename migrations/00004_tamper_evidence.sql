@@ -203,7 +203,7 @@ DECLARE
     hashes   bytea;
     added    bigint;
     at       timestamptz;
-    said     text;
+    expected text;
     number   bigint;
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
@@ -272,8 +272,8 @@ BEGIN
     END IF;
     at := substr(split_part(note, E'\n', 4), 6)::timestamptz;
     PERFORM audit.check_checkpoint_time(at);
-    said := split_part(note, E'\n', 1) || E'\n' || size || E'\n' || encode(root, 'base64') || E'\ntime ' || to_char(at, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') || E'\n\n';
-    IF NOT starts_with(note, said) THEN
+    expected := split_part(note, E'\n', 1) || E'\n' || size || E'\n' || encode(root, 'base64') || E'\ntime ' || to_char(at, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') || E'\n\n';
+    IF NOT starts_with(note, expected) THEN
         RAISE EXCEPTION 'add checkpoint: the note does not match the tree: size %, root %', size, encode(root, 'base64') USING ERRCODE = 'check_violation';
     END IF;
     number := 1 + coalesce((SELECT max(c.number) FROM audit.checkpoints c), 0);

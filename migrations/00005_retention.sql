@@ -174,7 +174,7 @@ DECLARE
     number  bigint;
     at      timestamptz;
     client  inet := inet_client_addr();
-    said    text := '';
+    members text := '';
     content text;
 BEGIN
     -- A snapshot from before the lock would not show the number before.
@@ -183,12 +183,12 @@ BEGIN
             USING ERRCODE = 'invalid_transaction_state';
     END IF;
     PERFORM audit.acquire_lock('database', true);
-    -- Who forgets to end his transaction keeps the others waiting. Who wants to
-    -- can change this.
+    -- A transaction that stays open blocks the other writers. The login can change this
+    -- setting.
     IF current_setting('idle_in_transaction_session_timeout')::interval NOT BETWEEN '1 ms' AND '30 s' THEN
         PERFORM set_config('idle_in_transaction_session_timeout', '30s', true);
     END IF;
-    -- It counts when it is on disk, whatever the session has asked for.
+    -- The event must be on disk before it counts, whatever the session has set.
     IF current_setting('synchronous_commit') <> 'remote_apply' THEN
         PERFORM set_config('synchronous_commit', 'on', true);
     END IF;
@@ -205,13 +205,13 @@ BEGIN
     FOR i IN 1 .. cardinality(attributes) BY 2 LOOP
         CONTINUE WHEN attributes[i + 1] IS NULL;
         content := audit.escape(attributes[i + 1], 2048);
-        said := said || CASE said WHEN '' THEN '' ELSE ',' END
+        members := members || CASE members WHEN '' THEN '' ELSE ',' END
             || '"' || attributes[i] || '":"' || replace(replace(content, '\', '\\'), '"', '\"') || '"';
     END LOOP;
     content := '{"version":1,"time":"' || to_char(at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
         || '","kind":"' || kind || '","writer":"database","writer_sequence":' || number
         || coalesce(',"client_address":"' || host(client) || '"', '')
-        || CASE said WHEN '' THEN '' ELSE ',"attributes":{' || said || '}' END || '}';
+        || CASE members WHEN '' THEN '' ELSE ',"attributes":{' || members || '}' END || '}';
     PERFORM audit.ensure_partition(at::date);
     INSERT INTO audit.events (time, kind, writer, writer_sequence, client_address, record)
     VALUES (at, kind, 'database', number, client, convert_to(content, 'UTF8'));
@@ -261,19 +261,19 @@ CREATE FUNCTION audit.check_event() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    said jsonb;
+    attributes jsonb;
 BEGIN
     BEGIN
-        said := convert_from(NEW.record, 'UTF8')::jsonb -> 'attributes';
-        PERFORM (said ->> 'reconciliation')::uuid, CASE NEW.kind WHEN 'reconciled' THEN (said ->> 'until')::timestamptz END;
+        attributes := convert_from(NEW.record, 'UTF8')::jsonb -> 'attributes';
+        PERFORM (attributes ->> 'reconciliation')::uuid, CASE NEW.kind WHEN 'reconciled' THEN (attributes ->> 'until')::timestamptz END;
         IF NEW.kind = 'policy_approval' THEN
-            PERFORM (said ->> 'pull_request')::bigint, (said ->> 'commits')::bigint, (said ->> 'approvers')::jsonb;
+            PERFORM (attributes ->> 'pull_request')::bigint, (attributes ->> 'commits')::bigint, (attributes ->> 'approvers')::jsonb;
         END IF;
         IF NEW.exceptions IS NOT NULL THEN
             PERFORM x.value -> 'path', array(SELECT jsonb_array_elements_text(x.value -> 'hosts')), (x.value ->> 'until')::timestamptz
-                FROM jsonb_array_elements((said ->> 'exceptions')::jsonb) x;
+                FROM jsonb_array_elements((attributes ->> 'exceptions')::jsonb) x;
         END IF;
-        IF jsonb_typeof(said) <> 'object' OR EXISTS (SELECT FROM jsonb_each(said) e WHERE jsonb_typeof(e.value) <> 'string') THEN
+        IF jsonb_typeof(attributes) <> 'object' OR EXISTS (SELECT FROM jsonb_each(attributes) e WHERE jsonb_typeof(e.value) <> 'string') THEN
             RAISE EXCEPTION 'attributes' USING ERRCODE = 'invalid_parameter_value';
         END IF;
     EXCEPTION WHEN data_exception OR invalid_parameter_value THEN
@@ -282,10 +282,10 @@ BEGIN
     END;
     -- The report of a writer's successor explains its missing numbers: only a session
     -- that knows its secret may become one.
-    IF NEW.kind = 'writer_started' AND said ->> 'previous_writer' IS NOT NULL
+    IF NEW.kind = 'writer_started' AND attributes ->> 'previous_writer' IS NOT NULL
        AND NOT pg_has_role((SELECT c.relowner FROM pg_class c WHERE c.oid = 'audit.events'::regclass), 'MEMBER')
        AND EXISTS (
-           SELECT FROM string_to_table(said ->> 'previous_writer', ' ') AS p(writer)
+           SELECT FROM string_to_table(attributes ->> 'previous_writer', ' ') AS p(writer)
            WHERE substr(p.writer, 14) NOT IN (
                SELECT rtrim(translate(encode(substr(sha256(convert_to(s.secret, 'UTF8')), 1, 16), 'base64'), '+/', '-_'), '=')
                FROM string_to_table(current_setting('sallyport.previous_writer_secrets', true), ' ') AS s(secret) WHERE s.secret <> ''))
@@ -404,14 +404,14 @@ COMMENT ON FUNCTION audit.retention_lock() IS 'Keeps retention and the setting a
 
 CREATE VIEW audit.holds AS
 SELECT s.writer_sequence AS hold, s.time AS set_at,
-       (s.said ->> 'first_day')::date AS first_day, (s.said ->> 'last_day')::date AS last_day,
-       s.said ->> 'reason' AS reason, s.said ->> 'login' AS set_by,
-       l.time AS lifted_at, l.said ->> 'reason' AS lifted_because, l.said ->> 'login' AS lifted_by
-FROM (SELECT e.time, e.writer_sequence, convert_from(e.record, 'UTF8')::json -> 'attributes' AS said
+       (s.attributes ->> 'first_day')::date AS first_day, (s.attributes ->> 'last_day')::date AS last_day,
+       s.attributes ->> 'reason' AS reason, s.attributes ->> 'login' AS set_by,
+       l.time AS lifted_at, l.attributes ->> 'reason' AS lifted_because, l.attributes ->> 'login' AS lifted_by
+FROM (SELECT e.time, e.writer_sequence, convert_from(e.record, 'UTF8')::json -> 'attributes' AS attributes
       FROM audit.events e WHERE e.kind = 'hold_set' AND e.writer = 'database') s
-LEFT JOIN (SELECT e.time, e.writer_sequence, convert_from(e.record, 'UTF8')::json -> 'attributes' AS said
+LEFT JOIN (SELECT e.time, e.writer_sequence, convert_from(e.record, 'UTF8')::json -> 'attributes' AS attributes
       FROM audit.events e WHERE e.kind = 'hold_lifted' AND e.writer = 'database') l
-       ON (l.said ->> 'hold')::bigint = s.writer_sequence;
+       ON (l.attributes ->> 'hold')::bigint = s.writer_sequence;
 COMMENT ON VIEW audit.holds IS 'What is kept from retention, and what was. It is made of the events hold_set and hold_lifted.';
 COMMENT ON COLUMN audit.holds.hold IS 'The number of the hold: that of its event, of the writer "database".';
 COMMENT ON COLUMN audit.holds.set_at IS 'When it was set, by the clock of the database.';
@@ -553,7 +553,7 @@ DECLARE
     remnant   text := partition || '_remnant';
     m         record;
     number    bigint;
-    said      text[];
+    attributes text[];
     same      boolean;
 BEGIN
     PERFORM audit.retention_lock();
@@ -579,16 +579,16 @@ BEGIN
     EXECUTE format('CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit.%I
                     FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()', remnant);
 
-    said := ARRAY['month', to_char(month, 'YYYY-MM'), 'events', m.taken::text, 'stayed', (m.events - m.taken)::text,
+    attributes := ARRAY['month', to_char(month, 'YYYY-MM'), 'events', m.taken::text, 'stayed', (m.events - m.taken)::text,
         'digest', 'sha256:' || encode(m.digest, 'hex'), 'sealed_by', to_char(m.sealed_by, 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
         'keep_days', keep_days::text, 'login', session_user::text];
     FOR i IN 1 .. cardinality(m.leaves) LOOP
-        said := said || ARRAY['leaves' || CASE i WHEN 1 THEN '' ELSE '_' || i END, m.leaves[i]];
+        attributes := attributes || ARRAY['leaves' || CASE i WHEN 1 THEN '' ELSE '_' || i END, m.leaves[i]];
     END LOOP;
 
     FOR attempt IN 1 .. 10 LOOP
         BEGIN
-            number := audit.append_event('retention', VARIADIC said);
+            number := audit.append_event('retention', VARIADIC attributes);
             -- No other partition: a timeout is for each lock that is waited for.
             -- With both, no insert waits for us longer than half a second.
             LOCK TABLE ONLY audit.events IN ACCESS EXCLUSIVE MODE;

@@ -60,7 +60,7 @@ CREATE TABLE audit.deployment_findings (
         AND coalesce(started_at, found_at) BETWEEN '1970-01-01Z' AND '9999-12-31Z' AND coalesce(completed_at, found_at) BETWEEN '1970-01-01Z' AND '9999-12-31Z'),
     CONSTRAINT deployment_findings_build_number CHECK (build_number > 0),
     CONSTRAINT deployment_findings_state CHECK (state IN ('waiting', 'in_progress', 'successful', 'failed', 'stopped', 'unknown')),
-    CONSTRAINT deployment_findings_class CHECK (class IN ('seen', 'pipeline_only', 'not_seen', 'unknown', 'not_run', 'pending')),
+    CONSTRAINT deployment_findings_class CHECK (class IN ('observed', 'pipeline_only', 'unobserved', 'unknown', 'not_run', 'pending')),
     CONSTRAINT deployment_findings_length CHECK (octet_length(detail) <= 1000)
 );
 CREATE INDEX deployment_findings_reconciliation ON audit.deployment_findings (reconciliation);
@@ -78,7 +78,7 @@ COMMENT ON COLUMN audit.deployment_findings.created_at IS 'When it was made, by 
 COMMENT ON COLUMN audit.deployment_findings.started_at IS 'When it began, by the clock of Bitbucket. Null: it had not begun, or Bitbucket did not report it.';
 COMMENT ON COLUMN audit.deployment_findings.completed_at IS 'When it ended, by the clock of Bitbucket.';
 COMMENT ON COLUMN audit.deployment_findings.state IS 'What Bitbucket reported then: waiting, in_progress, successful, failed, stopped, unknown.';
-COMMENT ON COLUMN audit.deployment_findings.class IS 'seen: its step is in this log. pipeline_only: another step of its pipeline is, and it is not. not_seen: nothing of its pipeline is. not_run: its step never ran. pending: it is not over, or too fresh. unknown: Bitbucket reported too little.';
+COMMENT ON COLUMN audit.deployment_findings.class IS 'observed: its step is in this log. pipeline_only: another step of its pipeline is, and it is not. unobserved: nothing of its pipeline is. not_run: its step never ran. pending: it is not over, or too fresh. unknown: Bitbucket reported too little.';
 COMMENT ON COLUMN audit.deployment_findings.detail IS 'Why, where the class is not enough.';
 
 -- Row triggers catch what no statement names; ALWAYS: session_replication_role
@@ -228,7 +228,7 @@ LEFT JOIN LATERAL (
     WHERE n.repository_uuid = f.repository_uuid AND n.deployment_uuid = f.deployment_uuid ORDER BY n.valid_from DESC LIMIT 1
 ) d ON true
 LEFT JOIN identity.pipelines p ON p.pipeline_uuid = f.pipeline_uuid AND p.repository_uuid = f.repository_uuid;
-COMMENT ON VIEW audit.deployment_reconciliation IS 'Every deployment that Bitbucket reported, and whether its step used Sallyport. A step that needs no network is not seen either.';
+COMMENT ON VIEW audit.deployment_reconciliation IS 'Every deployment that Bitbucket reported, and whether its step used Sallyport. A step that needs no network is unobserved too.';
 
 CREATE VIEW audit.reconciliations AS
 SELECT l.outcome, l.scanned_at, s.complete_until, s.last_scanned_at, s.last_scanned_at IS NULL AS never_scanned,
@@ -306,11 +306,11 @@ DECLARE
     c record;
 BEGIN
     FOR c IN
-        SELECT v.relname, a.attname, t.said
+        SELECT v.relname, a.attname, t.description
         FROM pg_catalog.pg_class v
         JOIN pg_catalog.pg_attribute a ON a.attrelid = v.oid AND a.attnum > 0
         CROSS JOIN LATERAL (
-            SELECT pg_catalog.col_description(o.attrelid, o.attnum) AS said
+            SELECT pg_catalog.col_description(o.attrelid, o.attnum) AS description
             FROM pg_catalog.unnest(ARRAY['audit.deployment_findings', 'audit.reconciliation_scans', 'audit.events']::regclass[])
                  WITH ORDINALITY AS origin (source, place)
             JOIN pg_catalog.pg_attribute o ON o.attrelid = origin.source AND o.attname = a.attname AND o.attnum > 0
@@ -319,7 +319,7 @@ BEGIN
         ) t
         WHERE v.relnamespace = 'audit'::regnamespace AND v.relname IN ('deployment_reconciliation', 'reconciliations', 'self_tests', 'unrecorded_totals', 'repeated_refusals')
     LOOP
-        EXECUTE format('COMMENT ON COLUMN audit.%I.%I IS %L', c.relname, c.attname, c.said);
+        EXECUTE format('COMMENT ON COLUMN audit.%I.%I IS %L', c.relname, c.attname, c.description);
     END LOOP;
 END
 $$;

@@ -320,12 +320,12 @@ DECLARE
     c record;
 BEGIN
     FOR c IN
-        SELECT a.attname, pg_catalog.col_description('audit.events'::regclass, e.attnum) AS said
+        SELECT a.attname, pg_catalog.col_description('audit.events'::regclass, e.attnum) AS description
         FROM pg_catalog.pg_attribute a
         JOIN pg_catalog.pg_attribute e ON e.attrelid = 'audit.events'::regclass AND e.attname = a.attname AND e.attnum > 0
         WHERE a.attrelid = 'audit.webhook_deliveries'::regclass AND a.attnum > 0
     LOOP
-        EXECUTE format('COMMENT ON COLUMN audit.webhook_deliveries.%I IS %L', c.attname, c.said);
+        EXECUTE format('COMMENT ON COLUMN audit.webhook_deliveries.%I IS %L', c.attname, c.description);
     END LOOP;
 END
 $$;

@@ -43,7 +43,7 @@ func (v *workspaceScan) classify(ctx context.Context, repository string, runs []
 	return v.classifyBy(ctx, repository, runs, known, v.class)
 }
 
-// classifyUnknown classifies without a response of Bitbucket: a run in the log is seen,
+// classifyUnknown classifies without a response of Bitbucket: a run in the log is observed,
 // and the others keep their class.
 func (v *workspaceScan) classifyUnknown(ctx context.Context, repository string, runs []identity.DeploymentRun, known map[string]identity.DeploymentFinding, why string) ([]identity.DeploymentFinding, error) {
 	return v.classifyBy(ctx, repository, runs, known, func(_ context.Context, run *identity.DeploymentRun, before identity.DeploymentFinding, _ bool) (identity.DeploymentClass, string, error) {
@@ -70,7 +70,7 @@ func (v *workspaceScan) classifyBy(ctx context.Context, repository string, runs 
 	var news []identity.DeploymentFinding
 	for _, run := range runs {
 		before := known[run.UUID]
-		f := identity.DeploymentFinding{DeploymentRun: run, Class: identity.ClassSeen}
+		f := identity.DeploymentFinding{DeploymentRun: run, Class: identity.ClassObserved}
 		// The log decides, and not an earlier finding, which every login that may record
 		// can add. Retention keeps events for longer than the lookback.
 		if !inLog.has(&run) {
@@ -108,7 +108,7 @@ func (v *workspaceScan) class(ctx context.Context, run *identity.DeploymentRun, 
 	if detail := v.pending(run); detail != "" {
 		return identity.ClassPending, detail, nil
 	}
-	missing := identity.ClassNotSeen
+	missing := identity.ClassUnobserved
 	if pipeline {
 		missing = identity.ClassPipelineOnly
 	}

@@ -52,7 +52,7 @@ func (f *forger) seen(s *bitbuckettest.Step, at time.Time) {
 	f.t.Helper()
 	f.exec(`INSERT INTO audit.deployment_findings (deployment_run_uuid, repository_uuid, workspace_uuid, reconciliation, deployment_uuid, pipeline_uuid, step_uuid,
 			found_at, created_at, started_at, completed_at, state, class, detail)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $8, $8, 'successful', 'seen', '')`,
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $8, $8, 'successful', 'observed', '')`,
 		s.DeploymentUUID(), f.payments.UUID, f.acme.UUID, uuid.NewV7(at), f.eu.UUID, s.Pipeline.UUID, s.UUID, at)
 }
 
@@ -74,15 +74,15 @@ func TestForgedFinding(t *testing.T) {
 	f, s, later := h.forger(), h.deploy(), h.deploy()
 	f.seen(s, h.clock())
 	h.runOnce()
-	if h.class(s) != "not_seen" {
+	if h.class(s) != "unobserved" {
 		t.Errorf("it is %s", h.class(s))
 	}
 	f.seen(later, h.clock().Add(time.Minute)) // a row of this moment exists
-	if h.class(later) != "seen" {
+	if h.class(later) != "observed" {
 		t.Fatal("the finding is not the latest")
 	}
 	h.runOnce()
-	if all, different := h.events(audit.KindDeploymentUnobserved); h.class(later) != "not_seen" || all != 2 || different != 2 {
+	if all, different := h.events(audit.KindDeploymentUnobserved); h.class(later) != "unobserved" || all != 2 || different != 2 {
 		t.Errorf("it is %s after it was found, and %d events report %d deployments", h.class(later), all, different)
 	}
 }
@@ -98,7 +98,7 @@ func TestForgedReconciliations(t *testing.T) {
 	f.reconciled("ffffffff-ffff-7fff-bfff-ffffffffffff", first.AddDate(1, 0, 0))
 	s := h.deploy()
 	h.runOnce()
-	if h.class(s) != "not_seen" {
+	if h.class(s) != "unobserved" {
 		t.Errorf("after one of the future it is %q", h.class(s))
 	}
 	h.api.fail = func(string, string) error { return errAway }
@@ -131,7 +131,7 @@ func TestOwnReconciliationIsNeeded(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if found := h.class(s) == "not_seen"; found != needed {
+		if found := h.class(s) == "unobserved"; found != needed {
 			t.Errorf("reconciles by itself: %t, found: %t", needed, found)
 		}
 	}
@@ -153,7 +153,7 @@ func TestOwnMarkIsNeeded(t *testing.T) {
 			h.marks[h.payments.UUID] = mark{at: h.clock(), inOrder: true, wholeAt: h.clock()}
 		}
 		h.runOnce()
-		if found := h.class(s) == "not_seen"; found != needed {
+		if found := h.class(s) == "unobserved"; found != needed {
 			t.Errorf("reads by its own mark: %t, found: %t", needed, found)
 		}
 	}

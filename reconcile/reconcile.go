@@ -7,7 +7,7 @@
 // missing deployment has an event of its own.
 //
 // The result is as reliable as Bitbucket's responses. A step that needs no network never
-// uses Sallyport, and is still classified as not_seen.
+// uses Sallyport, and is still classified as unobserved.
 package reconcile
 
 import (

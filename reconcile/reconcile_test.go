@@ -18,7 +18,7 @@ func TestClasses(t *testing.T) {
 
 	own := h.deploy()
 	h.decided(own)
-	want[own] = "seen"
+	want[own] = "observed"
 
 	other := h.deploy()
 	h.decided(other.Pipeline.Step(nil))
@@ -26,7 +26,7 @@ func TestClasses(t *testing.T) {
 
 	bypassed, failed := h.deploy(), h.payments.Run("main").Step(h.eu)
 	failed.Complete("FAILED")
-	want[bypassed], want[failed] = "not_seen", "not_seen"
+	want[bypassed], want[failed] = "unobserved", "unobserved"
 
 	neverRan := h.payments.Run("main").ManualStep(h.eu)
 	neverRan.Complete("STOPPED")
@@ -56,20 +56,20 @@ func TestClasses(t *testing.T) {
 		t.Errorf("%d runs, want %d", n, len(want))
 	}
 	status := h.Status()
-	if status.Deployments[identity.ClassNotSeen] != 2 || status.Repositories[identity.ScanComplete] != 1 || status.Err != nil || status.Requests == 0 {
+	if status.Deployments[identity.ClassUnobserved] != 2 || status.Repositories[identity.ScanComplete] != 1 || status.Err != nil || status.Requests == 0 {
 		t.Errorf("%+v", status)
 	}
 	rows := ask[int](h, "SELECT count(*) FROM audit.deployment_findings")
 
 	fresh.Complete("SUCCESSFUL")
 	h.decided(bypassed) // the journal of an outage brought it late
-	want[bypassed], want[fresh] = "seen", "not_seen"
+	want[bypassed], want[fresh] = "observed", "unobserved"
 	h.runOnce()
 	check()
 	if n := ask[int](h, "SELECT count(*) FROM audit.deployment_findings"); n != rows+2 {
 		t.Errorf("%d rows were added, not 2", n-rows)
 	}
-	want[going] = "not_seen" // no step continues for so long
+	want[going] = "unobserved" // no step continues for so long
 	h.pass(2 * maxRunDuration)
 	h.runOnce()
 	h.runOnce()
@@ -91,7 +91,7 @@ func TestAdmittedToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.runOnce()
-	if got := h.class(s); got != "seen" {
+	if got := h.class(s); got != "observed" {
 		t.Error(got)
 	}
 }
@@ -103,9 +103,9 @@ func TestForms(t *testing.T) {
 		form                  bitbuckettest.Deployments
 		seen, other, bypassed string
 	}{
-		"sort ignored":  {bitbuckettest.Deployments{IgnoreSort: true}, "seen", "pipeline_only", "not_seen"},
-		"sort refused":  {bitbuckettest.Deployments{RefuseSort: true}, "seen", "pipeline_only", "not_seen"},
-		"as documented": {bitbuckettest.Deployments{NoStep: true}, "seen", "pipeline_only", "not_seen"},
+		"sort ignored":  {bitbuckettest.Deployments{IgnoreSort: true}, "observed", "pipeline_only", "unobserved"},
+		"sort refused":  {bitbuckettest.Deployments{RefuseSort: true}, "observed", "pipeline_only", "unobserved"},
+		"as documented": {bitbuckettest.Deployments{NoStep: true}, "observed", "pipeline_only", "unobserved"},
 		"no pipeline":   {bitbuckettest.Deployments{NoPipeline: true}, "unknown", "unknown", "unknown"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -160,7 +160,7 @@ func TestStepAway(t *testing.T) {
 		return nil
 	}
 	h.runOnce()
-	if h.class(s) != "not_seen" || h.class(gone) != "not_seen" { // it was successful, so it ran
+	if h.class(s) != "unobserved" || h.class(gone) != "unobserved" { // it was successful, so it ran
 		t.Errorf("%s %s", h.class(s), h.class(gone))
 	}
 }
@@ -177,14 +177,14 @@ func TestDigest(t *testing.T) {
 	if digest() != recorded || len(recorded) != 64 {
 		t.Errorf("%s, recorded %s", digest(), recorded)
 	}
-	const change = "UPDATE audit.deployment_findings SET class = 'seen'"
+	const change = "UPDATE audit.deployment_findings SET class = 'observed'"
 	if _, err := h.conn.Exec(t.Context(), change); err == nil {
 		t.Error("a finding was changed")
 	}
 	if _, err := h.conn.Exec(t.Context(), "ALTER TABLE audit.deployment_findings DISABLE TRIGGER ALL; "+change); err != nil {
 		t.Fatal(err)
 	}
-	if h.class(s) != "seen" || digest() == recorded {
+	if h.class(s) != "observed" || digest() == recorded {
 		t.Error("the change does not show")
 	}
 }

@@ -43,7 +43,7 @@ func TestPageFails(t *testing.T) {
 	if h.outcome(h.payments) != "partial" || !h.until(h.payments).IsZero() {
 		t.Errorf("%s until %v", h.outcome(h.payments), h.until(h.payments))
 	}
-	if n := ask[int](h, "SELECT count(*) FROM audit.deployment_reconciliation WHERE class = 'not_seen'"); n != 100 {
+	if n := ask[int](h, "SELECT count(*) FROM audit.deployment_reconciliation WHERE class = 'unobserved'"); n != 100 {
 		t.Errorf("%d runs of the first page", n)
 	}
 	if all, different := h.events(audit.KindDeploymentUnobserved); all != 100 || different != 100 {
@@ -59,7 +59,7 @@ func TestPageFails(t *testing.T) {
 		t.Errorf("%s until %v, not %v", h.outcome(h.payments), h.until(h.payments), first)
 	}
 	h.runOnce()
-	if n := ask[int](h, "SELECT count(*) FROM audit.deployment_reconciliation WHERE class = 'not_seen'"); n != 251 || h.class(late) != "not_seen" {
+	if n := ask[int](h, "SELECT count(*) FROM audit.deployment_reconciliation WHERE class = 'unobserved'"); n != 251 || h.class(late) != "unobserved" {
 		t.Errorf("%d runs", n)
 	}
 }
@@ -112,7 +112,7 @@ func TestMark(t *testing.T) {
 	h.pass(-90 * time.Minute)
 	late := h.deploy()
 	h.pass(90 * time.Minute)
-	if n := read(); n != 2 || h.class(late) != "not_seen" {
+	if n := read(); n != 2 || h.class(late) != "unobserved" {
 		t.Errorf("%d pages, %s", n, h.class(late))
 	}
 	// Manual, of long ago and begun now: in the order of creation it is at the end.
@@ -126,7 +126,7 @@ func TestMark(t *testing.T) {
 	manual.Complete("SUCCESSFUL")
 	h.pass(time.Hour)
 	read()
-	if h.class(manual) != "not_seen" {
+	if h.class(manual) != "unobserved" {
 		t.Error(h.class(manual))
 	}
 	h.server.SetDeployments(bitbuckettest.Deployments{IgnoreSort: true})
@@ -346,7 +346,7 @@ func TestDatabaseRestarts(t *testing.T) {
 	if all, different := h.events(audit.KindReconciled); all != 2 || different != 2 {
 		t.Errorf("%d of %d", all, different)
 	}
-	if all, _ := h.events(audit.KindDeploymentUnobserved); all != 1 || h.class(s) != "not_seen" {
+	if all, _ := h.events(audit.KindDeploymentUnobserved); all != 1 || h.class(s) != "unobserved" {
 		t.Errorf("%d, %s", all, h.class(s))
 	}
 }

@@ -113,7 +113,7 @@ func TestSameBytes(t *testing.T) {
 	for n := range 20 {
 		m.grow(300+n, at(27, n))
 	}
-	m.reconcile(writerC, at(27, 22), at(27, 22), missingRun("seen", at(27, 22)))
+	m.reconcile(writerC, at(27, 22), at(27, 22), missingRun("observed", at(27, 22)))
 	m.seal(at(27, 23))
 	same(t, tree(t, build(t, m, nil)), first)
 	if other := tree(t, build(t, m, func(o *Options) { o.Seed = "t" })); other["manifest"] == first["manifest"] || other["population.csv"] != first["population.csv"] {

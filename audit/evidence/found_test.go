@@ -44,7 +44,7 @@ func runRow(uuid, class string, found time.Time) string {
 }
 
 func missingRun(class string, found time.Time) string { return runRow(runUUID, class, found) }
-func seenRun(found time.Time) string                  { return runRow(otherRun, "seen", found) }
+func seenRun(found time.Time) string                  { return runRow(otherRun, "observed", found) }
 
 // reconcile records a reconciliation in which payments was checked up to a time.
 func (m *memory) reconcile(writer string, when, until time.Time, runs ...string) {
@@ -93,8 +93,8 @@ func (m *memory) selfTest(writer string, n int, when time.Time) {
 func TestReconciliation(t *testing.T) {
 	files := tree(t, build(t, october(t), nil))
 	for name, want := range map[string]string{
-		"tables/deployments.csv":             `"not_seen","1"`,
-		"tables/deployments_missing.csv":     `"not_seen","2026-10-22T09:00:00Z","acme/payments","production-eu","4711","successful","2026-10-22T10:00:00Z","2026-10-24T02:00:00.000000Z"`,
+		"tables/deployments.csv":             `"unobserved","1"`,
+		"tables/deployments_missing.csv":     `"unobserved","2026-10-22T09:00:00Z","acme/payments","production-eu","4711","successful","2026-10-22T10:00:00Z","2026-10-24T02:00:00.000000Z"`,
 		"tables/reconciled_repositories.csv": `"acme/payments","yes","2026-10-01T00:00:00Z","2026-10-25T00:00:00Z","yes"`,
 		"tables/reconciliations.csv":         `"2026-10-25T00:00:00.000000Z","acme","whole"`,
 		"report.html":                        "2 reconciliations since the beginning of the period are recorded. Of the deployments that began in the period 2 were found: 1 did not use the proxy, 0 could not be classified, and 0 were pending at",
@@ -127,7 +127,10 @@ func TestReconciliation(t *testing.T) {
 // and none of them is reported; what the events have by themselves stays.
 func TestTamperedFindings(t *testing.T) {
 	for name, tamper := range map[string]func(rows []string) []string{
-		"a class":       func(rows []string) []string { rows[0] = strings.Replace(rows[0], "not_seen", "seen", 1); return rows },
+		"a class": func(rows []string) []string {
+			rows[0] = strings.Replace(rows[0], "unobserved", "observed", 1)
+			return rows
+		},
 		"taken away":    func(rows []string) []string { return rows[1:] },
 		"put in":        func(rows []string) []string { return append(rows, rows[0]) },
 		"another order": func(rows []string) []string { slices.Reverse(rows); return rows },
@@ -148,7 +151,7 @@ func TestTamperedFindings(t *testing.T) {
 			if built.Facts.Result.Sound || !strings.Contains(files[pack.ReportFile], "findings_changed") || !strings.Contains(files[pack.ReportFile], "The findings of 3 reconciliations do not match") {
 				t.Errorf("%+v", built.Facts.Result)
 			}
-			if missing := files["tables/deployments_missing.csv"]; !strings.Contains(missing, `"not_seen (by its event alone)"`) {
+			if missing := files["tables/deployments_missing.csv"]; !strings.Contains(missing, `"unobserved (by its event alone)"`) {
 				t.Error(missing)
 			}
 			if c := check(t, dir, nil); len(c.Findings) > 0 || c.Manifest.Sound {
@@ -167,7 +170,7 @@ func TestForgedFindings(t *testing.T) {
 		file string
 		edit func(string) string
 	}{
-		"a class":       {pack.ReconciliationsFile, func(s string) string { return strings.Replace(s, "not_seen", "seen", 1) }},
+		"a class":       {pack.ReconciliationsFile, func(s string) string { return strings.Replace(s, "unobserved", "observed", 1) }},
 		"a row too few": {pack.ReconciliationsFile, func(s string) string { _, after, _ := strings.Cut(s, "\n"); return after }},
 		"another's row": {pack.ReconciliationsFile, func(s string) string {
 			return s + strings.Replace(s[:strings.Index(s, "\n")+1], `{"leaf":1`, `{"leaf":2`, 1)
@@ -175,7 +178,7 @@ func TestForgedFindings(t *testing.T) {
 		"a spelling":           {pack.ReconciliationsFile, func(s string) string { return strings.Replace(s, `"row":`, `"row": `, 1) }},
 		"none":                 {pack.ReconciliationsFile, func(string) string { return "" }},
 		"a missing deployment": {"tables/deployments_missing.csv", func(s string) string { return strings.Replace(s, "4711", "4712", 1) }},
-		"the classes":          {"tables/deployments.csv", func(s string) string { return strings.Replace(s, `"not_seen","1"`, `"not_seen","0"`, 1) }},
+		"the classes":          {"tables/deployments.csv", func(s string) string { return strings.Replace(s, `"unobserved","1"`, `"unobserved","0"`, 1) }},
 		"a self-test":          {"tables/self_tests.csv", func(s string) string { return strings.Replace(s, `"failed"`, `"passed"`, 1) }},
 		"an event of one":      {pack.EventsFile, func(s string) string { return strings.Replace(s, `"outcome":"failed"`, `"outcome":"passed"`, 1) }},
 		"a probe is a client": {pack.PopulationFile, inside(t, func(s string) string {

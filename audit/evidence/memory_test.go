@@ -428,9 +428,9 @@ func october(t testing.TB) *memory {
 	m.selfTest(b, 2, at(24, 1))
 	m.reconcile(b, at(23, 4), at(23, 3), missingRun("pending", at(22, 20)))
 	m.add(b, &audit.Event{Time: at(24, 2), Kind: audit.KindDeploymentUnobserved, WorkspaceUUID: workspaceUUID, RepositoryUUID: repositoryUUID, Repository: "acme/payments",
-		Message: "Bitbucket knows of a deployment whose step is not in this log", Attributes: []audit.Attribute{{Name: "deployment_run_uuid", Value: runUUID}, {Name: "class", Value: "not_seen"}}})
+		Message: "Bitbucket knows of a deployment whose step is not in this log", Attributes: []audit.Attribute{{Name: "deployment_run_uuid", Value: runUUID}, {Name: "class", Value: "unobserved"}}})
 	m.add(b, &audit.Event{Time: at(24, 4), Kind: audit.KindWriterEnded})
-	m.reconcile(writerC, at(25, 0), at(25, 0), missingRun("not_seen", at(24, 22)), seenRun(at(24, 22)))
+	m.reconcile(writerC, at(25, 0), at(25, 0), missingRun("unobserved", at(24, 22)), seenRun(at(24, 22)))
 	approved := func(when time.Time, e *audit.Event, outcome, detail, approvers string) *audit.Event {
 		return &audit.Event{Time: when, Kind: audit.KindPolicyApproval, Revision: e.Revision, Commit: e.Commit, Repository: "acme/egress-policy", Message: detail, Attributes: []audit.Attribute{
 			{Name: "outcome", Value: outcome}, {Name: "commits", Value: "1"}, {Name: "pull_request", Value: "12"}, {Name: "title", Value: "Let payments settle " + hostile}, {Name: "destination", Value: "main"},
@@ -440,7 +440,7 @@ func october(t testing.TB) *memory {
 		approved(at(25, 0), later, "self_approved", "pull request 12 was approved by nobody but its authors", `[{"uuid":"0a000000-0000-4000-8000-000000000001","name":"Ada","author":true}]`))
 	m.seal(at(25, 0))
 	m.grow(200, at(26, 0))
-	m.reconcile(writerC, at(26, 2), at(26, 1), missingRun("seen", at(26, 1)))
+	m.reconcile(writerC, at(26, 2), at(26, 1), missingRun("observed", at(26, 1)))
 	m.seal(at(26, 3))
 	return m
 }

@@ -74,7 +74,7 @@ func reportError(errOut io.Writer, err error) {
 // findings has for each command what ends it with status 1 besides a failure. A command
 // without findings has an empty text.
 var findings = map[string]string{
-	"audit reconciliation": "a deployment was not seen, or that is not known (--format json: runs, repositories)",
+	"audit reconciliation": "a deployment is unobserved, or its class is unknown (--format json: runs, repositories)",
 	"audit evidence":       "the log is damaged, no given key signed it, or it is not anchored (--format json: result); the pack is made all the same",
 	"audit evidence check": "the pack or its log is damaged, no given key signed it, or it is not anchored (--format json: result)",
 	"audit export":         "",

@@ -102,7 +102,7 @@ func TestStrangersLocks(t *testing.T) {
 	}
 	r := reconciliation(t, h)
 	found := identity.DeploymentFinding{DeploymentRun: identity.DeploymentRun{UUID: uuidOf(1), WorkspaceUUID: acme, RepositoryUUID: payments, StepUUID: uuidOf(301),
-		State: identity.DeploymentSuccessful, Created: minutes(0)}, Class: identity.ClassNotSeen, Found: minutes(60)}
+		State: identity.DeploymentSuccessful, Created: minutes(0)}, Class: identity.ClassUnobserved, Found: minutes(60)}
 	if err := r.Save(t.Context(), uuidOf(9), []identity.DeploymentFinding{found}, nil); err != nil {
 		t.Error(err)
 	}

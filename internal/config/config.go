@@ -131,7 +131,7 @@ type Policy struct {
 	RepositoryFailure string
 	// ExceptionExpiryWarning is how long before an exception ends it is announced.
 	ExceptionExpiryWarning time.Duration
-	// MaxAge is how long a revision decides after its source was last seen to offer it; 0 is without an end.
+	// MaxAge is how long a revision stays in force after its source last offered it; 0: without a limit.
 	MaxAge time.Duration
 }
 

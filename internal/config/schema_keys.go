@@ -173,7 +173,7 @@ func reconciliationFields(c *Reconciliation) []field {
 		scalar("enabled", &c.Enabled, boolean, "Whether deployments are compared with the log.", fallback("true")),
 		scalar("interval", &c.Interval, between(duration, time.Second, 7*24*time.Hour), "How often deployments are compared, by all instances together.", fallback("6h")),
 		scalar("lookback", &c.Lookback, between(duration, time.Hour, 90*24*time.Hour), "The maximum age of a deployment, by its start. Deployments before the first event of the log are never compared.", fallback("720h")),
-		scalar("grace_period", &c.GracePeriod, between(duration, 0, 24*time.Hour), "How long after its end a deployment may be missing in the log before it is reported as `not_seen`.", fallback("15m")),
+		scalar("grace_period", &c.GracePeriod, between(duration, 0, 24*time.Hour), "How long after its end a deployment may be missing in the log before it is reported as `unobserved`.", fallback("15m")),
 		scalar("requests_per_hour", &c.RequestsPerHour, between(count, 1, 10_000), "The maximum number of requests per hour to each workspace's API. Bitbucket allows 1,000 an hour, of which name lookups need some. Half of the concurrent requests are always reserved for names.", fallback("200")),
 	}
 }

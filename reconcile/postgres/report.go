@@ -17,7 +17,7 @@ type Report struct {
 	Since        time.Time                        `json:"since"`
 	Until        time.Time                        `json:"until"` // when it was asked
 	Counts       map[identity.DeploymentClass]int `json:"deployments"`
-	Runs         []Run                            `json:"not_seen_or_unclear"` // the missing and the unknown ones
+	Runs         []Run                            `json:"unobserved_or_unknown"` // the missing and the unknown ones
 	Repositories []Repository                     `json:"repositories"`
 	// Reconciliations is how many the log names, Changed of which the rows are not
 	// what they were then, Unrecorded those that no event names yet. Of these
@@ -82,7 +82,7 @@ func (l *Repository) Unclear() bool {
 
 // Missing reports whether a deployment did not come through.
 func (r *Report) Missing() bool {
-	return r.Counts[identity.ClassNotSeen]+r.Counts[identity.ClassPipelineOnly] > 0
+	return r.Counts[identity.ClassUnobserved]+r.Counts[identity.ClassPipelineOnly] > 0
 }
 
 // ReadReport reads what was found of deployments that began since a time, with
@@ -141,7 +141,7 @@ func (r *Report) readRuns(ctx context.Context, tx pgx.Tx) error {
 		SELECT class, coalesce(began, found_at), state, coalesce(repository, ''), coalesce(deployment, ''), coalesce(build_number, 0), detail,
 		       repository_uuid::text, coalesce(pipeline_uuid::text, ''), coalesce(step_uuid::text, ''), deployment_run_uuid::text
 		FROM audit.deployment_reconciliation
-		WHERE coalesce(began, found_at) >= $1 AND class IN ('not_seen', 'pipeline_only', 'unknown')
+		WHERE coalesce(began, found_at) >= $1 AND class IN ('unobserved', 'pipeline_only', 'unknown')
 		ORDER BY 2, deployment_run_uuid`, r.Since); err != nil {
 		return err
 	}

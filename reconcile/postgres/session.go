@@ -294,7 +294,7 @@ func (s *Session) Unrecorded(ctx context.Context, since time.Time) (reconciliati
 	if recorded, err = s.named(ctx, "deployment_unobserved", "deployment_run_uuid", since); err != nil {
 		return nil, nil, err
 	}
-	if rows, err = s.conn.Query(ctx, latestFindings+` WHERE f.class IN ('not_seen', 'pipeline_only') AND f.found_at >= $2 ORDER BY f.began`, nil, since); err == nil {
+	if rows, err = s.conn.Query(ctx, latestFindings+` WHERE f.class IN ('unobserved', 'pipeline_only') AND f.found_at >= $2 ORDER BY f.began`, nil, since); err == nil {
 		missing, err = pgx.CollectRows(rows, scanFinding)
 	}
 	if err != nil {

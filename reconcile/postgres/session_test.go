@@ -46,7 +46,7 @@ func TestReconciliation(t *testing.T) {
 		Began: database.Timestamp(minutes(0)), Until: database.Timestamp(minutes(0)), InOrder: true, Whole: true, Requests: 1, Runs: 2}
 	partial := look
 	partial.Outcome, partial.Until, partial.Began, partial.Whole, partial.InOrder = identity.ScanPartial, time.Time{}, database.Timestamp(minutes(60)), false, false
-	one, two, later := finding(1, identity.ClassPending, minutes(0)), finding(2, identity.ClassNotSeen, minutes(1)), finding(1, identity.ClassSeen, minutes(0))
+	one, two, later := finding(1, identity.ClassPending, minutes(0)), finding(2, identity.ClassUnobserved, minutes(1)), finding(1, identity.ClassObserved, minutes(0))
 	later.Found = later.Found.Add(time.Hour)
 	for id, do := range map[string]func() error{
 		first: func() error {
@@ -86,15 +86,15 @@ func TestReconciliation(t *testing.T) {
 		}
 	}
 	counts, err := r.Counts(t.Context(), acme, minutes(-1))
-	if err != nil || counts[identity.ClassSeen] != 1 || counts[identity.ClassNotSeen] != 1 || counts[identity.ClassPending] != 0 {
+	if err != nil || counts[identity.ClassObserved] != 1 || counts[identity.ClassUnobserved] != 1 || counts[identity.ClassPending] != 0 {
 		t.Errorf("%v, %v", counts, err)
 	}
 	left, missing, err := r.Unrecorded(t.Context(), minutes(-60))
 	if err != nil || len(left) != 2 || left[first] != acme || len(missing) != 1 || missing[0].UUID != two.UUID {
 		t.Errorf("%v, %+v, %v", left, missing, err)
 	}
-	shown := pgtest.Value[string](t, conn, "SELECT concat_ws(' ', class, repository, deployment, deployment_type, build_number, state) FROM audit.deployment_reconciliation WHERE class = 'not_seen'")
-	if want := "not_seen acme/payments Production EU production 2 successful"; shown != want {
+	shown := pgtest.Value[string](t, conn, "SELECT concat_ws(' ', class, repository, deployment, deployment_type, build_number, state) FROM audit.deployment_reconciliation WHERE class = 'unobserved'")
+	if want := "unobserved acme/payments Production EU production 2 successful"; shown != want {
 		t.Errorf("%s, want %s", shown, want)
 	}
 	shown = pgtest.Value[string](t, conn, "SELECT concat_ws(' ', outcome, repository, deployments, never_scanned, complete_until IS NULL) FROM audit.reconciliations")
@@ -105,7 +105,7 @@ func TestReconciliation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(report.Foreign) != 2 || !report.Missing() || !report.Unclear() || report.Counts[identity.ClassSeen] != 1 || len(report.Runs) != 1 ||
+	if len(report.Foreign) != 2 || !report.Missing() || !report.Unclear() || report.Counts[identity.ClassObserved] != 1 || len(report.Runs) != 1 ||
 		report.Runs[0].BuildNumber != 2 || len(report.Repositories) != 1 || !report.Repositories[0].Unclear() {
 		t.Errorf("rows that no event names: %+v", report)
 	}
@@ -121,7 +121,7 @@ func TestReconciliationRefuses(t *testing.T) {
 	db := migrated(t)
 	conn := pgtest.Connect(t, db.URL(""))
 	r := reconciliation(t, db.URL(database.Writer))
-	good := finding(1, identity.ClassSeen, minutes(0))
+	good := finding(1, identity.ClassObserved, minutes(0))
 	for name, change := range map[string]func(*identity.DeploymentFinding){
 		"braces":    func(f *identity.DeploymentFinding) { f.UUID = "{" + f.UUID + "}" },
 		"step":      func(f *identity.DeploymentFinding) { f.StepUUID = "x" },
@@ -132,7 +132,7 @@ func TestReconciliationRefuses(t *testing.T) {
 		"state":     func(f *identity.DeploymentFinding) { f.State = "" },
 		"no moment": func(f *identity.DeploymentFinding) { f.Found = time.Time{} },
 	} {
-		bad := finding(2, identity.ClassSeen, minutes(0))
+		bad := finding(2, identity.ClassObserved, minutes(0))
 		change(&bad)
 		if err := r.Save(t.Context(), uuidOf(9), []identity.DeploymentFinding{good, bad}, nil); err == nil {
 			t.Errorf("%s: saved", name)
@@ -181,11 +181,11 @@ func TestFindingsAreAppendOnly(t *testing.T) {
 	db := migrated(t)
 	admin := pgtest.Connect(t, db.URL(""))
 	r := reconciliation(t, db.URL(database.Writer))
-	if err := r.Save(t.Context(), uuidOf(9), []identity.DeploymentFinding{finding(1, identity.ClassNotSeen, minutes(0))}, nil); err != nil {
+	if err := r.Save(t.Context(), uuidOf(9), []identity.DeploymentFinding{finding(1, identity.ClassUnobserved, minutes(0))}, nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, statement := range []string{
-		"UPDATE audit.deployment_findings SET class = 'seen'", "DELETE FROM audit.deployment_findings", "TRUNCATE audit.deployment_findings",
+		"UPDATE audit.deployment_findings SET class = 'observed'", "DELETE FROM audit.deployment_findings", "TRUNCATE audit.deployment_findings",
 		"UPDATE audit.reconciliation_scans SET outcome = 'complete'", "DELETE FROM audit.reconciliation_scans", "TRUNCATE audit.reconciliation_scans",
 	} {
 		if _, err := admin.Exec(t.Context(), statement); pgtest.SQLState(err) != "23001" {
@@ -235,14 +235,14 @@ func TestReconciliationLockEnds(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", change, err)
 		}
-		if err := r.Save(t.Context(), uuidOf(9), []identity.DeploymentFinding{finding(1, identity.ClassNotSeen, minutes(0))}, nil); !errors.Is(err, errLockLost) {
+		if err := r.Save(t.Context(), uuidOf(9), []identity.DeploymentFinding{finding(1, identity.ClassUnobserved, minutes(0))}, nil); !errors.Is(err, errLockLost) {
 			t.Errorf("%s: saved without the lock: %v", change, err)
 		}
 		r.Close()
 		r = next
 		defer next.Close()
 	}
-	if err := r.Save(t.Context(), uuidOf(9), []identity.DeploymentFinding{finding(1, identity.ClassNotSeen, minutes(0))}, nil); err != nil {
+	if err := r.Save(t.Context(), uuidOf(9), []identity.DeploymentFinding{finding(1, identity.ClassUnobserved, minutes(0))}, nil); err != nil {
 		t.Error(err)
 	}
 }

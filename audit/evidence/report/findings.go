@@ -113,7 +113,7 @@ func (f *foundRun) began() time.Time {
 }
 
 // before reports whether it is earlier than the finding of an event about a deployment
-// that was not seen. That finding is then missing or was changed, and an earlier one
+// that was unobserved. That finding is then missing or was changed, and an earlier one
 // does not replace it.
 func (f *foundRun) before(event *recorded.Event) bool {
 	return event != nil && f.class == "pending" && f.found.Before(pack.ParseTime(event.Time))

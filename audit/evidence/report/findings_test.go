@@ -11,7 +11,7 @@ import (
 // refused.
 func FuzzFound(f *testing.F) {
 	const time = `"2026-10-02T00:00:00Z"`
-	f.Add([]byte(`{"leaf":7,"row":["finding","run","repository",1,"deployment","pipeline","step",12,` + time + `,` + time + `,null,null,"successful","not_seen",""]}`))
+	f.Add([]byte(`{"leaf":7,"row":["finding","run","repository",1,"deployment","pipeline","step",12,` + time + `,` + time + `,null,null,"successful","unobserved",""]}`))
 	f.Add([]byte(`{"leaf":7,"row":["scan","a","b",` + time + `,null,1,1,true,true,"acme/a","complete",""]}`))
 	f.Add([]byte(`{"leaf":7,"row":["scan", {}, 1]}`))
 	f.Add([]byte(`{"leaf":-1,"row":[]}`))

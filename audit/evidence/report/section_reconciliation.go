@@ -25,19 +25,19 @@ var reconciliationSpec = sectionSpec{
 {{else}}<p>{{n .Reconciliations "reconciliation since" "reconciliations since"}} the beginning of the period are recorded. Of the deployments that began in the period {{.Deployments}} were found: {{.Unobserved}} did not use the proxy, {{.Unclear}} could not be classified, and {{.Pending}} were pending at the latest reconciliation.</p>
 <p>Of {{.Listed}} repositories {{.Never}} were never read in full.{{if lt .Never .Listed}} Each of the others is covered from {{moment .From}} at the latest until {{moment .Until}} at least; the third table has each.{{end}}</p>
 {{if .Changed}}<p class="result damaged">The findings of {{n .Changed "reconciliation does" "reconciliations do"}} not match the digests in their events: they were changed, removed or inserted, and are left out of the tables.</p>{{end}}
-<p><b>What it means.</b> <code>not_seen</code>: no step of the deployment's pipeline used the proxy. This has to be investigated, and does not prove a bypass: a step that uses no network, or only hosts in <code>NO_PROXY</code>, is not seen either. <code>seen</code> means that the step used the proxy, not that it used it for everything. Steps that deploy nothing and deployments from before the log began are not checked. Bitbucket is the only source: an account that can delete a repository or an environment there can remove its deployments before they are found.</p>
+<p><b>What it means.</b> <code>unobserved</code>: no step of the deployment's pipeline used the proxy. This has to be investigated, and does not prove a bypass: a step that uses no network, or only hosts in <code>NO_PROXY</code>, is unobserved too. <code>observed</code> means that the step used the proxy, not that it used it for everything. Steps that deploy nothing and deployments from before the log began are not checked. Bitbucket is the only source: an account that can delete a repository or an environment there can remove its deployments before they are found.</p>
 <p><b>Basis.</b> Each deployment is shown as found by the latest reconciliation whose event this checkpoint covers. The event has the SHA-256 of the findings and <code>reconciliations.jsonl</code> has the rows, so that <code>evidence check</code> recomputes the digest and these tables. The class was determined at that time, from the log and Bitbucket as they were then. Deployments of the period's last hours are usually found after its checkpoint; a pack of a later checkpoint (<code>--size</code>) has them. The name of an environment is that of decisions of the period; without one, its UUID is shown.{{if .Facts.Repositories}} The tables are narrowed like the pack; <code>reconciliations.jsonl</code> is not, because the digests cover all rows.{{end}}</p>
 {{end}}`,
 }
 
 // classes are those of audit.deployment_findings, with what they mean.
 var classes = [][2]string{
-	{"not_seen", "no step of its pipeline is in this log"},
+	{"unobserved", "no step of its pipeline is in this log"},
 	{"pipeline_only", "another step of its pipeline is in this log, and the step that deployed is not"},
 	{"unknown", "Bitbucket returned too little to classify it"},
 	{"pending", "it had not finished, or was too recent to classify"},
 	{"not_run", "its step never ran: nothing is missing"},
-	{"seen", "its step is in this log"},
+	{"observed", "its step is in this log"},
 }
 
 // scannedRepository is what is known of the checks one repository.
@@ -59,7 +59,7 @@ type reconciliationSection struct {
 	decided                                   map[string]string // repositories with decisions, by UUID
 	runs                                      map[[2]string]*foundRun
 	repositories                              map[string]*scannedRepository
-	missing                                   map[[2]string]*recorded.Event // events of deployments that were not seen
+	missing                                   map[[2]string]*recorded.Event // events of unobserved deployments
 	list                                      []*Reconciliation
 }
 
@@ -137,8 +137,8 @@ func (c *reconciliationSection) finish(f *pack.Facts) []pack.Table {
 // and counts all by class.
 func (c *reconciliationSection) deployments() (pack.Table, map[string]int) {
 	t := pack.Table{
-		Name: "deployments_missing", Title: "Deployments that were not seen, or whose class is unknown",
-		Note: "Each deployment that was not seen has one event, recorded at the time in on_record_since. A deployment that a later reconciliation found as seen stays in the list.",
+		Name: "deployments_missing", Title: "Deployments that are unobserved, or whose class is unknown",
+		Note: "Each unobserved deployment has one event, recorded at the time in on_record_since. A deployment that a later reconciliation found as seen stays in the list.",
 		Columns: []string{"class", "began", "repository", "environment", "build_number", "state", "completed", "on_record_since", "detail",
 			"found", "repository_uuid", "deployment_uuid", "pipeline_uuid", "step_uuid", "deployment_run_uuid"},
 		Extra: 6,
@@ -177,7 +177,7 @@ func (c *reconciliationSection) deployments() (pack.Table, map[string]int) {
 // does not list it.
 func (c *reconciliationSection) classify(run *foundRun, event *recorded.Event) string {
 	switch {
-	case run.class == "not_seen" || run.class == "pipeline_only":
+	case run.class == "unobserved" || run.class == "pipeline_only":
 		c.Unobserved++
 	case run.class == "unknown":
 		c.Unclear++

@@ -253,7 +253,7 @@ func TestReaderFindings(t *testing.T) {
 	}
 	if _, err := conn.Exec(t.Context(), `
 		INSERT INTO audit.deployment_findings (deployment_run_uuid, repository_uuid, workspace_uuid, reconciliation, build_number, found_at, started_at, state, class, detail)
-			SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), CASE n WHEN 9 THEN $2::uuid ELSE $1::uuid END, n, now(), now() - n * interval '1 hour', 'failed', 'not_seen', ''
+			SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), CASE n WHEN 9 THEN $2::uuid ELSE $1::uuid END, n, now(), now() - n * interval '1 hour', 'failed', 'unobserved', ''
 			FROM generate_series(1, 9) n`, first, second); err != nil {
 		t.Fatal(err)
 	}

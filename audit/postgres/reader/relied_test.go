@@ -38,7 +38,7 @@ func TestReliedTables(t *testing.T) {
 	writer := audittest.Connect(t, db.URL(database.Writer))
 	const look = `INSERT INTO audit.reconciliation_scans VALUES ($1, $1, gen_random_uuid(), now(), now(), 1, 1, true, true, 'acme/payments', 'complete', '')`
 	const finding = `INSERT INTO audit.deployment_findings (deployment_run_uuid, repository_uuid, workspace_uuid, reconciliation, found_at, state, class, detail)
-		VALUES (gen_random_uuid(), $1, $1, $1, now(), 'successful', 'not_seen', '')`
+		VALUES (gen_random_uuid(), $1, $1, $1, now(), 'successful', 'unobserved', '')`
 	for _, sql := range []string{look, look, finding} {
 		if _, err := writer.Exec(t.Context(), sql, reconciliation); err != nil {
 			t.Fatal(err)
@@ -69,14 +69,14 @@ func TestReliedTables(t *testing.T) {
 		{"nothing", "", "", ""},
 		{"the content of a policy", `UPDATE audit.policies SET content = 'x'`, audit.DamagePolicy, ""},
 		{"a policy is gone", `DELETE FROM audit.policies`, audit.DamagePolicy, ""},
-		{"a finding is another", `UPDATE audit.deployment_findings SET class = 'seen'`, audit.DamageReconciliation, ""},
+		{"a finding is another", `UPDATE audit.deployment_findings SET class = 'observed'`, audit.DamageReconciliation, ""},
 		{"a finding is gone", `DELETE FROM audit.deployment_findings`, audit.DamageReconciliation, ""},
 		{"a look is gone", `DELETE FROM audit.reconciliation_scans WHERE ctid = (SELECT min(ctid) FROM audit.reconciliation_scans)`, audit.DamageReconciliation, ""},
 		{"a look is another", `UPDATE audit.reconciliation_scans SET complete_until = complete_until + interval '1 microsecond'`, audit.DamageReconciliation, ""},
 		{"a finding was added", strings.ReplaceAll(finding, "$1", "'"+reconciliation+"'"), audit.DamageReconciliation, ""},
 		{"a forged event", forge(`'00'`), "", "event 1 of writer forger, which shows no key of the log: "},
 		{"a forged event of rows that were added", strings.ReplaceAll(finding, "$1", "'"+reconciliation+"'") + "; " + forge(present), audit.DamageReconciliation, ""},
-		{"a forged event of rows before they were changed", forge(present) + `UPDATE audit.deployment_findings SET class = 'seen'`, audit.DamageReconciliation, "event 1 of writer forger"},
+		{"a forged event of rows before they were changed", forge(present) + `UPDATE audit.deployment_findings SET class = 'observed'`, audit.DamageReconciliation, "event 1 of writer forger"},
 		{"a forged event of no reconciliation", strings.ReplaceAll(forge(`'00'`), reconciliation, other), "", "event 1 of writer forger, which shows no key of the log: "},
 		{"a finding of no event", strings.ReplaceAll(finding, "$1", "'"+other+"'"), "", "no event names the rows of 1 reconciliations, the first " + other},
 		{"a count of retention", `UPDATE audit.expired SET events = events + 1`, audit.DamageExpired, ""},

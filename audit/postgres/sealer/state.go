@@ -45,7 +45,7 @@ var sealFailures = []struct {
 	reason string
 	err    error
 }{
-	{"no_key", ErrNoKey}, {"behind", ErrBehind}, {"forked", ErrForked}, {"damaged", auditpg.ErrDamaged}, {"held_up", ErrNoProgress}, {"no_privilege", ErrMayNotSeal}, {"database", nil},
+	{"no_key", ErrNoKey}, {"behind", ErrBehind}, {"forked", ErrForked}, {"damaged", auditpg.ErrDamaged}, {"no_progress", ErrNoProgress}, {"no_privilege", ErrMayNotSeal}, {"database", nil},
 }
 
 // Failures lists the reasons for which sealing fails: a closed vocabulary.

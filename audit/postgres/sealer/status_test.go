@@ -27,7 +27,7 @@ func TestFailingSealingShows(t *testing.T) {
 		"forked": func(t *testing.T, f *sealedLog) {
 			f.reopen(t, withKey(f.key, &audittest.Shelf{Notes: [][]byte{foreignNote(t)}}))
 		},
-		"held_up": func(t *testing.T, f *sealedLog) { f.holdUp(t) },
+		"no_progress": func(t *testing.T, f *sealedLog) { f.holdLock(t) },
 		"no_privilege": func(t *testing.T, f *sealedLog) {
 			f.reopen(t, func(c *Config) { c.URL = f.db.URL(database.Writer) })
 		},
@@ -113,8 +113,8 @@ func (f *sealedLog) reopen(t *testing.T, change func(*Config)) {
 	f.sealer, f.reopened = sealerFor(t, f.db.URL(database.Writer), f.log, change), true
 }
 
-// holdUp keeps the turn to seal in another session.
-func (f *sealedLog) holdUp(t *testing.T) {
+// holdLock holds the sealing lock in another session.
+func (f *sealedLog) holdLock(t *testing.T) {
 	selfish := audittest.Connect(t, f.db.URL(database.Sealer))
 	if _, err := selfish.Exec(t.Context(), `BEGIN`); err != nil {
 		t.Fatal(err)

@@ -38,7 +38,7 @@ const maxCompanionAttempts = 3
 
 func newCompanion(c audit.Companion) (*companion, error) {
 	if len(c.Statements) == 0 || c.Void == nil || c.Applied.SQL == "" {
-		return nil, errors.New("a companion needs statements, the statement that finds its effect, and the event of its absence")
+		return nil, errors.New("companion: Statements, Applied and Void must be set")
 	}
 	out := &companion{void: c.Void}
 	var err error

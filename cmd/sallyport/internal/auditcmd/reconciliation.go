@@ -21,13 +21,13 @@ func newReconciliation() *cobra.Command {
 		Use:   "reconciliation",
 		Short: "List deployments in Bitbucket whose steps did not use Sallyport",
 		Long: `Show the server's comparison of the deployments in Bitbucket with the log: how many
-were seen, which were not, and up to when each repository was read. This command
+were observed, which were not, and up to when each repository was read. This command
 does not query Bitbucket.
 
-A step that needs no network does not use Sallyport, and is listed as not seen too.
+A step that needs no network does not use Sallyport, and is listed as unobserved too.
 
-It is not known whether all were seen if a repository could not be read, Bitbucket
-returned too little about a deployment, the findings were changed, or there are none.`,
+The result is unknown if a repository could not be read, Bitbucket returned too little
+about a deployment, the findings were changed, or there are none.`,
 		Args: cli.NoArguments,
 	}
 	from := auditdb.AddFlags(c)
@@ -58,7 +58,7 @@ returned too little about a deployment, the findings were changed, or there are 
 		case report.Missing():
 			return cli.FindingError{}
 		case report.Unclear():
-			return errors.New("it is not known of every deployment whether it was seen: see CLASS and OUTCOME above")
+			return errors.New("the class of a deployment, or the scan of a repository, is unknown: see CLASS and OUTCOME above")
 		}
 		return nil
 	}

@@ -139,7 +139,7 @@ func (s *server) auditDetail() any {
 	st := s.audit.Stats()
 	detail := map[string]any{"durable": !st.Unsafe}
 	if st.Outage > 0 {
-		detail["away_seconds"] = int(st.Outage.Seconds())
+		detail["unavailable_seconds"] = int(st.Outage.Seconds())
 		detail["spooling"] = st.Spooling
 	}
 	if !st.JournalSince.IsZero() || st.JournalFull {
