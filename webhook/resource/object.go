@@ -90,7 +90,7 @@ func CheckNamespace(text string) error {
 // CheckName checks the name of an object (RFC 1123 subdomain).
 func CheckName(text string) error {
 	if !isName(text) {
-		return errors.New("write the name of one object: lower-case letters, digits, - and .")
+		return errors.New("write the name of one object: lower-case letters, digits, dots and -")
 	}
 	return nil
 }
