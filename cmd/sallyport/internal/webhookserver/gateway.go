@@ -20,11 +20,12 @@ import (
 	"github.com/sallyport/sallyport/internal/secretfile"
 	"github.com/sallyport/sallyport/internal/totals"
 	"github.com/sallyport/sallyport/webhook"
+	"github.com/sallyport/sallyport/webhook/agent"
 	"github.com/sallyport/sallyport/webhook/listener"
 )
 
 // AgentPrefix is where the agents' protocol is served.
-const AgentPrefix = "/agent/v1/"
+const AgentPrefix = agent.Prefix
 
 // Config is what a [Gateway] is made of.
 type Config struct {
