@@ -33,9 +33,9 @@ func (w *worker) carryOut(t webhook.Task, until time.Time) {
 	default:
 		w.d.observer.Attempted(w.endpoint.Name, a.Outcome(), a.Duration)
 		if !a.unneeded() {
-			w.judge(a)
+			w.updateBreaker(a)
 		}
-		w.settle(t, a)
+		w.commitResult(t, a)
 	}
 }
 
@@ -99,8 +99,8 @@ func (w *worker) keepLease(ctx context.Context, cancel context.CancelCauseFunc, 
 	}
 }
 
-// settle commits the result of an attempt.
-func (w *worker) settle(t webhook.Task, a Attempt) {
+// commitResult commits the result of an attempt.
+func (w *worker) commitResult(t webhook.Task, a Attempt) {
 	outcome := a.Outcome()
 	if outcome == Delivered {
 		w.commit(t, "done", func(ctx context.Context) error {

@@ -106,8 +106,8 @@ func (w *worker) finished() {
 	w.signal()
 }
 
-// judge records the result of an attempt in the circuit breaker.
-func (w *worker) judge(a Attempt) {
+// updateBreaker records the result of an attempt in the circuit breaker.
+func (w *worker) updateBreaker(a Attempt) {
 	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -1,4 +1,4 @@
-// Package webhookcmd is the command group `sallyport webhook`: it makes receivers, changes
+// Package webhookcmd is the command group `sallyport webhook`: it creates receivers, rotates
 // their secrets, tests them, and lists them; it lists, shows and replays deliveries; it has the
 // agent and the agents' credentials.
 package webhookcmd
@@ -15,7 +15,7 @@ import (
 
 // New makes `sallyport webhook`.
 func New() *cobra.Command {
-	parent := &cobra.Command{Use: "webhook", Short: "Make and test receivers of webhooks, replay deliveries, and run agents", Args: cli.NoArguments, RunE: cli.Help}
+	parent := &cobra.Command{Use: "webhook", Short: "Create and test receivers of webhooks, replay deliveries, and run agents", Args: cli.NoArguments, RunE: cli.Help}
 	parent.AddCommand(newAdd(), newList(), newRotate(), newTest(), newDeliveries(), newDeadLetters(), newShow(), newReplay(), newAgent(), newAgentCredential())
 	return parent
 }
