@@ -93,6 +93,10 @@ var ends = map[string]struct {
 	"webhook list":         {"", exitOK},
 	"webhook rotate":       {"policy", exitInvalid}, // there is no receiver
 	"webhook test":         {"policy", exitInvalid},
+	"webhook dead-letters": {"", exitFailed},
+	"webhook deliveries":   {"", exitFailed},
+	"webhook replay":       {"01a1fdf4-c192-7cf7-900b-49ceb24f5238 --reason test", exitFailed},
+	"webhook show":         {"01a1fdf4-c192-7cf7-900b-49ceb24f5238", exitFailed},
 
 	"webhook agent":                   {"--server https://hooks.example --credential-file /nonexistent --to http://127.0.0.1/", exitInvalid},
 	"webhook agent-credential create": {"--endpoint jenkins", exitFailed},

@@ -124,6 +124,10 @@ var findings = map[string]string{
 	"webhook list":         "",
 	"webhook rotate":       "",
 	"webhook test":         "a stage failed: it is named",
+	"webhook dead-letters": "",
+	"webhook deliveries":   "",
+	"webhook replay":       "",
+	"webhook show":         "",
 
 	"webhook agent":                   "",
 	"webhook agent-credential create": "",

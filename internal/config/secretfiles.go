@@ -51,6 +51,11 @@ func (c *Config) SecretFiles() []SecretFile {
 				secret("webhooks.endpoints["+e.Name+"]", ".sign.secret_file", e.Sign.Secret)
 			}
 		}
+		for _, r := range w.Resources {
+			if r.Kubernetes != nil {
+				secret("webhooks.resources["+r.Name+"]", ".kubernetes.token_file", r.Kubernetes.Token)
+			}
+		}
 	}
 	return files
 }

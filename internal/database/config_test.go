@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -66,13 +68,27 @@ func plaintext(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-func TestErrorsSayWhatToDo(t *testing.T) {
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
+// boundAddress returns an address at which nothing listens, and at which no other process
+// can listen before the test ends: a socket is bound to it.
+func boundAddress(t *testing.T) string {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	unreachable := closed.Addr().String()
-	_ = closed.Close()
+	t.Cleanup(func() { _ = syscall.Close(fd) })
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	name, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(name.(*syscall.SockaddrInet4).Port)).String()
+}
+
+func TestErrorsSayWhatToDo(t *testing.T) {
+	unreachable := boundAddress(t)
 	at := func(address string) string {
 		return "postgres://step:" + canary + "@" + address + "/log?sslmode=disable"
 	}
