@@ -92,6 +92,9 @@ func reloadUnderLoad(t *testing.T, w *fixture, reloads int, offer func() error) 
 	answers := map[string]int{}
 	for _, l := range loads {
 		for _, r := range l.end() {
+			if r.status == 429 && r.reason == "step_limit" {
+				continue // refused by many rules within a second
+			}
 			if r.err != nil || r.status != 200 && r.status != 403 || r.reason == "policy_error" {
 				t.Errorf("a step was answered %d %q: %v", r.status, r.reason, r.err)
 			}

@@ -118,16 +118,28 @@ type reproduced struct {
 	Other      bool   `json:"other_policy,omitempty"`
 }
 
+// refusedLater describes a refusal whose recorded reason is not the policy's, if the policy's
+// decision agrees with the record; otherwise it returns "".
+func refusedLater(d *audit.Decided, now policy.Decision, then, outcome string) string {
+	switch {
+	case outcome == "deny" && mayBeDenied(d) && d.Rule == now.Rule:
+		return "policy denied it, and the step or its repository was refused too often: " + d.Reason
+	case outcome != "deny" && then == "allow" && d.Verdict != "allow" && d.Reason != string(now.Reason):
+		return "policy allowed it, and it was refused afterwards: " + d.Reason
+	}
+	return ""
+}
+
 func reproduction(d *audit.Decided, now policy.Decision, failure error) reproduced {
 	then, known := recordedOutcome(d)
 	outcome := outcome(now.Verdict, now.WouldDeny)
 	r := reproduced{Then: then, Now: outcome, Other: now.Revision.Digest != d.Revision}
-	afterwards := d.Reason != string(now.Reason) && d.Verdict != "allow" && then == "allow"
+	later := refusedLater(d, now, then, outcome)
 	switch {
 	case d.Reason == "policy_error" || failure != nil:
 		r.compareFailures(d, failure)
-	case afterwards && outcome != "deny":
-		r.Reproduced, r.Detail = true, "policy allowed it, and it was refused afterwards: "+d.Reason
+	case later != "":
+		r.Reproduced, r.Detail = true, later
 	case then != outcome && known:
 		r.Detail = "the verdict is another one"
 	case d.Reason != string(now.Reason):

@@ -310,3 +310,9 @@ func recordedOutcome(d *audit.Decided) (outcome string, known bool) {
 	}
 	return "allow", d.Mode != "report"
 }
+
+// mayBeDenied reports whether policy may have denied a request although its reason is that
+// of a limit: so are the requests of a step that is refused too often.
+func mayBeDenied(d *audit.Decided) bool {
+	return d.Reason == string(policy.StepLimit) || d.Reason == string(policy.RepositoryLimit)
+}

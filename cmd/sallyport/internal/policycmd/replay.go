@@ -285,7 +285,7 @@ func (p *replayPart) compare(ctx context.Context, replayer *rego.Replayer, d *au
 			return
 		}
 	}
-	if to == then || !known && to == "would deny" {
+	if to == then || !known && to == "would deny" || to == "deny" && mayBeDenied(d) {
 		return
 	}
 	p.Differ++
