@@ -75,7 +75,7 @@ func (a *review) collectOutput() {
 		"sallyport audit stats":          "allowed 10, allowed only in report mode 1, denied 7; 9007860 bytes sent, 106720 received",
 		"sallyport audit tail":           " decision deny ",
 		"sallyport audit key rotate":     "handed over\nfrom acme.example/egress+",
-		"sallyport audit reconciliation": "seen                1\n",
+		"sallyport audit reconciliation": "observed            1\n",
 		"sallyport audit hold list":      ": audit of 2026\n",
 	} {
 		if !strings.Contains(a.output(begins), want) {
