@@ -106,7 +106,8 @@ func (w *fixture) forgeries(t *testing.T, perSecond int, duration time.Duration)
 			default:
 			}
 			asked := time.Now()
-			status, reason, err := attempt("127.0.0.1", w.proxy, connectTo(to, honest[n%len(honest)].basic()))
+			// The ports of one address do not last for a minute.
+			status, reason, err := attempt(fmt.Sprintf("127.0.4.%d", 1+n%8), w.proxy, connectTo(to, honest[n%len(honest)].basic()))
 			f.honest++
 			f.waits = append(f.waits, time.Since(asked))
 			if status != http.StatusOK {
