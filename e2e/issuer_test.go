@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -43,7 +44,8 @@ func (w *fixture) underLoad(to string, steps []caller) *load {
 					return
 				case <-tick.C:
 				}
-				status, reason, err := attempt("127.0.0.1", w.proxy, connectTo(to, steps[int(turn.Add(1))%len(steps)].basic()))
+				n := int(turn.Add(1))
+				status, reason, err := attempt(fmt.Sprintf("127.0.5.%d", 1+n%8), w.proxy, connectTo(to, steps[n%len(steps)].basic()))
 				l.mu.Lock()
 				l.got = append(l.got, result{time.Now(), status, reason, err})
 				l.mu.Unlock()
