@@ -208,7 +208,7 @@ func TestConfiguredDelivery(t *testing.T) {
 	out, err = run(t, "diff", without, stricter, "--export", export, "--fail-on", "closed")
 	wantOutput(t, out, err, "configured -> deny, by no rule -> no rule", "1 closed")
 	if err == nil {
-		t.Error("a delivery that would be denied is no difference")
+		t.Error("a delivery that would be denied is not reported as different")
 	}
 	out, err = run(t, "explain", decisionID, "--export", export, "--policy", without)
 	wantOutput(t, out, err, "the other policy has the same result", "the receiver's configured actions apply")

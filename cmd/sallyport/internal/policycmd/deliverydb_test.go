@@ -108,7 +108,7 @@ func TestDeliveriesOfADatabase(t *testing.T) {
 	out, err = run(t, "replay", dir, "--since", "1h", "--database-url-file", l.urlFile, "--fail-on", "opened")
 	wantOutput(t, out, err, "acme/app  -  builds repo:push", "deny -> allow, by no-tags -> pushes", "1 opened")
 	if err == nil {
-		t.Error("a delivery that another policy allows is no difference")
+		t.Error("a delivery that another policy allows is not reported as different")
 	}
 	for id, verdict := range map[string]string{allowed: "allow", denied: "deny"} {
 		out, err = run(t, "explain", id, "--database-url-file", l.urlFile)
