@@ -27,6 +27,7 @@ var core = map[string][]string{
 	"internal/uuid":           {},
 	"internal/durable":        {},
 	"internal/pause":          {},
+	"internal/stepapi":        {},
 	"policy":                  {module + "/identity", module + "/internal/destination", module + "/internal/nearest"},
 	"audit":                   {"golang.org/x/mod/sumdb"},
 	"audit/recorded":          {module + "/audit"},
