@@ -24,7 +24,7 @@ const (
 const (
 	OutcomeBlocked = "blocked" // nothing got out around the proxy
 	OutcomeOpen    = "open"    // the step can get out around the proxy
-	OutcomeError   = "error"   // the test could not tell
+	OutcomeError   = "error"   // the test has no result
 )
 
 // NetworkCheck is the result of a test of enforcement: whether a step can get out around
