@@ -51,6 +51,7 @@ const (
 	KindWebhookDelivered Kind = "webhook_delivered" // an endpoint accepted the delivery: attributes endpoint, action, attempts
 	KindWebhookFailed    Kind = "webhook_failed"    // the first failed attempt, and the end of all attempts: attribute final
 	KindWebhookUnqueued  Kind = "webhook_unqueued"  // the event of that id was recorded without its change of the queue: attributes event, cause
+	KindSecretAges       Kind = "secret_ages"       // when each secret of an instance was last changed: see [SecretAges]
 	// These two report the schema of the log, and the roles that could reach the log.
 	KindSchemaAttested Kind = "schema_attested" // the differences between the schema and the one that the program installs
 	KindAccessAttested Kind = "access_attested" // which roles can do what to the log, by which path

@@ -13,6 +13,7 @@ var Kinds = []Kind{
 	KindExport, KindRetention, KindHoldSet, KindHoldLifted,
 	KindReconciled, KindDeploymentUnobserved, KindSelfTest, KindRefusalsRepeated, KindUnrecordedTotals, KindCheckpointsThinned, KindSchemaAttested, KindAccessAttested, KindEventsLost, KindGapDeclared,
 	KindWebhookReceived, KindWebhookDelivered, KindWebhookFailed, KindWebhookUnqueued,
+	KindSecretAges,
 }
 
 // AppendString appends s as a JSON string that may be shown: what [Text] would

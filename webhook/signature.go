@@ -16,6 +16,10 @@ const SignatureHeader = "X-Hub-Signature"
 // MaxSecret is how many bytes Bitbucket Cloud accepts as a secret.
 const MaxSecret = 128
 
+// UnusedSecretPrefix begins the content of a previous secret's file while only one secret is
+// in use. The rest is random, so that no signature verifies with it.
+const UnusedSecretPrefix = "unused-"
+
 // Signature is the HMAC-SHA256 (RFC 2104) of a delivery's body.
 type Signature [sha256.Size]byte
 

@@ -145,6 +145,7 @@ func TestCounts(t *testing.T) {
 		"tables/retention.csv":        `first_day=2025-08-01`,
 		"tables/keys.csv":             `"the log itself","","yes"`,
 		"tables/other.csv":            `"name_reassigned"`,
+		"tables/secret_ages.csv":      `"yes","webhooks.receivers[policy].secret_file","webhook_secret","2026-06-23T00:00:00.000000Z","121","","2026-10-22T06:00:00.000000Z","yes"`,
 		"report.html":                 `Sound: no event was changed`,
 	} {
 		if !strings.Contains(files[name], want) {

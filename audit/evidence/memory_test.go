@@ -113,6 +113,11 @@ func continuing(when time.Time, previous string) *audit.Event {
 	return &audit.Event{Time: when, Kind: audit.KindWriterStarted, Attributes: []audit.Attribute{{Name: "previous_writer", Value: previous}}}
 }
 
+// secretAges adds a report of the ages of secrets.
+func (m *memory) secretAges(writer string, when time.Time, ages ...audit.SecretAge) {
+	m.add(writer, &audit.Event{Time: when, Kind: audit.KindSecretAges, Attributes: audit.AppendSecretAges(nil, ages)})
+}
+
 // declare is the declaration of a gap, signed with the log's key.
 func (m *memory) declare(when time.Time, writer string, first, last int64) *audit.Event {
 	d, err := m.signer.DeclareGap(writer, first, last, "the standby was behind", when)
@@ -429,6 +434,10 @@ func october(t testing.TB) *memory {
 	m.reconcile(b, at(23, 4), at(23, 3), missingRun("pending", at(22, 20)))
 	m.add(b, &audit.Event{Time: at(24, 2), Kind: audit.KindDeploymentUnobserved, WorkspaceUUID: workspaceUUID, RepositoryUUID: repositoryUUID, Repository: "acme/payments",
 		Message: "Bitbucket knows of a deployment whose step is not in this log", Attributes: []audit.Attribute{{Name: "deployment_run_uuid", Value: runUUID}, {Name: "class", Value: "unobserved"}}})
+	m.secretAges(a, at(22, 6), audit.SecretAge{Name: "webhooks.receivers[policy].secret_file", Kind: "webhook_secret", Since: at(1, 0).AddDate(0, 0, -100)})
+	m.secretAges(b, at(23, 6), audit.SecretAge{Name: "webhooks.receivers[policy].secret_file", Kind: "webhook_secret", Since: at(22, 8)},
+		audit.SecretAge{Name: "webhooks.listener.tls.certificate_file", Kind: "certificate", Since: at(1, 0), Expires: at(1, 0).AddDate(1, 0, 0)},
+		audit.SecretAge{Name: "identity.bitbucket[0].api.token_file", Kind: "api_token"})
 	m.add(b, &audit.Event{Time: at(24, 4), Kind: audit.KindWriterEnded})
 	m.reconcile(writerC, at(25, 0), at(25, 0), missingRun("unobserved", at(24, 22)), seenRun(at(24, 22)))
 	approved := func(when time.Time, e *audit.Event, outcome, detail, approvers string) *audit.Event {

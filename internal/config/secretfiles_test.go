@@ -42,7 +42,14 @@ func TestSecretFilesAreComplete(t *testing.T) {
 	var c Config
 	var want []string
 	fill(reflect.ValueOf(&c).Elem(), "", &want)
-	want = slices.DeleteFunc(want, func(p string) bool { return strings.HasPrefix(p, ".Webhooks.Receivers.") }) // have their own metric
+	var receivers []string // have their own metric
+	want = slices.DeleteFunc(want, func(p string) bool {
+		of := strings.HasPrefix(p, ".Webhooks.Receivers.")
+		if of {
+			receivers = append(receivers, p)
+		}
+		return of
+	})
 	var got []string
 	keys := map[string]bool{}
 	for _, f := range c.SecretFiles() {
@@ -62,8 +69,26 @@ func TestSecretFilesAreComplete(t *testing.T) {
 			t.Errorf("no %s in %v", key, keys)
 		}
 	}
+	var all []string
+	for _, f := range c.Secrets() {
+		if f.Kind != Certificate {
+			all = append(all, f.Path)
+		}
+		if f.Kind == "" {
+			t.Errorf("%s has no kind", f.Key)
+		}
+	}
+	slices.Sort(all)
+	want = append(want, receivers...)
+	slices.Sort(want)
+	if !slices.Equal(all, want) {
+		t.Errorf("all  %q\nwant %q", all, want)
+	}
 	c = Config{Listeners: make([]Listener, 2), Audit: Audit{Database: Secret{env: "X"}}}
 	if files := c.SecretFiles(); len(files) != 0 {
 		t.Error(fmt.Sprint(files))
+	}
+	if all := c.Secrets(); len(all) != 1 || all[0] != (SecretFile{"audit.database_url_file", ConnectionString, "", Secret{env: "X"}}) {
+		t.Error("a secret from the environment: ", all)
 	}
 }

@@ -63,6 +63,7 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal) error {
 		routines.Go(func() { s.selfTest.Run(background) })
 	}
 	routines.Go(func() { s.totals.Run(background) })
+	routines.Go(func() { s.recordSecretAges(background) })
 	routines.Go(func() { s.gate.RunRepeats(background) })
 	s.sealing = true
 	routines.Go(func() { s.sealer.Run(background) })

@@ -44,3 +44,56 @@ func TestSecretGauges(t *testing.T) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
+
+// TestSecretAges: the list has every secret with its kind, a previous secret during a
+// rotation only, the validity of a certificate, and no secret.
+func TestSecretAges(t *testing.T) {
+	t.Parallel()
+	directory := t.TempDir()
+	at := time.Unix(1_700_000_000, 0)
+	write := func(name, text string) string {
+		t.Helper()
+		path := filepath.Join(directory, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, at, at); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	write("secret", "current-secret")
+	write("previous", "unused-0123")
+	write("rotating", "old-secret")
+	file := filepath.Join(directory, "sallyport.yaml")
+	write("sallyport.yaml", `listeners: [{address: "127.0.0.1:3128"}]
+identity: {bitbucket: [{workspace: acme, workspace_uuid: 922e118c-f34f-4226-a897-0e0afbec553d, issuer: "https://api.bitbucket.org/2.0/workspaces/acme/pipelines-config/identity/oidc", audiences: ["https://egress.acme.example"]}]}
+policy: {directory: "`+directory+`"}
+audit: {embedded: true}
+data_directory: "`+directory+`"
+webhooks:
+  listener: {address: "127.0.0.1:8443"}
+  receivers:
+    - {name: one, path: /hooks/one, kind: cloud, secret_file: secret, previous_secret_file: previous, events: ["repo:push"]}
+    - {name: two, path: /hooks/two, kind: cloud, secret_file: secret, previous_secret_file: rotating, events: ["repo:push"]}
+`)
+	cfg, err := config.Load(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ages, err := (&server{config: cfg}).secretAges(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]int64{}
+	for _, a := range ages {
+		if a.Kind == "" {
+			t.Errorf("%s has no kind", a.Name)
+		}
+		got[a.Name] = max(a.Since.Unix(), 0)
+	}
+	want := map[string]int64{"audit.signing_key_file": 0, "webhooks.receivers[one].secret_file": at.Unix(), "webhooks.receivers[two].secret_file": at.Unix(), "webhooks.receivers[two].previous_secret_file": at.Unix()}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sallyport/sallyport/internal/config"
 	"github.com/sallyport/sallyport/internal/durable"
+	"github.com/sallyport/sallyport/webhook"
 )
 
 // newSecret returns 256 random bits in hexadecimal digits: Bitbucket accepts at most 128
@@ -68,14 +69,10 @@ func replaceSecret(path, secret string) error {
 	return durable.SyncDirectory(filepath.Dir(path))
 }
 
-// unused begins the content of a previous secret's file while only one secret is in use. The
-// rest is random: no signature verifies with it.
-const unused = "unused-"
-
-func unusedSecret() string { return unused + newSecret() }
+func unusedSecret() string { return webhook.UnusedSecretPrefix + newSecret() }
 
 // unfinished reports whether a rotation has not ended with --drop.
 func unfinished(previous config.Secret) (bool, error) {
 	text, err := previous.Read()
-	return !strings.HasPrefix(text, unused), err
+	return !strings.HasPrefix(text, webhook.UnusedSecretPrefix), err
 }
