@@ -23,6 +23,9 @@ const webhookPage = "../docs/webhooks.md"
 var (
 	guidePath = regexp.MustCompile(`/hooks/policy-[0-9a-f]{32}`)
 	guideFile = regexp.MustCompile(`(/[^ "]*)?/webhook-policy\.`)
+	// guideWriter is the place of an event in the log.
+	guideWriter = regexp.MustCompile(`(, number )\d+ of writer \S+`)
+	guideUntil  = regexp.MustCompile(`( is valid for \S+ until )\S+`)
 	// guideWarning is a warning about the test's certificate.
 	guideWarning = regexp.MustCompile(`(?m)^warning: .*certificate.*\n`)
 )
@@ -188,7 +191,10 @@ func (g *webhookGuide) step(s *guideStep) error {
 // matches compares what was printed with the page.
 func (g *webhookGuide) matches(s *guideStep, a guideResult) error {
 	same := func(text string) string {
-		text = strings.NewReplacer(g.listener, "hooks.acme.example:8443", "valid for 127.0.0.1", "valid for hooks.acme.example").Replace(text)
+		text = strings.NewReplacer(g.listener, "hooks.acme.example:8443", "valid for 127.0.0.1", "valid for hooks.acme.example",
+			"name: 127.0.0.1 is an address", "name: hooks.acme.example has the addresses 203.0.113.7").Replace(text)
+		text = guideUntil.ReplaceAllString(text, "${1}<day>")
+		text = guideWriter.ReplaceAllString(text, "${1}N of writer W")
 		text = guideWarning.ReplaceAllString(text, "")
 		text = guideFile.ReplaceAllString(guidePath.ReplaceAllString(text, "<path>"), "<folder>/webhook-policy.")
 		return unrepeated(g.today, text)

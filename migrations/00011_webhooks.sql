@@ -298,7 +298,7 @@ GRANT SELECT, INSERT, UPDATE (counter, requested_at) ON webhook.refreshes TO sal
 CREATE VIEW audit.webhook_deliveries AS
 SELECT r.time, r.decision_id, r.verdict, r.reason, r.rule, CASE WHEN r.rule IS NOT NULL THEN coalesce(r.rules, ARRAY[r.rule]) END AS rules, r.message, r.revision,
        r.x ->> 'receiver' AS receiver, r.x ->> 'kind' AS kind, r.x ->> 'event' AS event, r.repository, r.repository_uuid, r.x ->> 'refs' AS refs, r.x ->> 'actor' AS actor,
-       r.x ->> 'request_id' AS request_id, r.x ->> 'hook_id' AS hook_id, r.x ->> 'attempt' AS attempt, r.x ->> 'body_digest' AS body_digest, r.client_address, r.listener,
+       r.x ->> 'request_id' AS request_id, r.x ->> 'hook_id' AS hook_id, r.x ->> 'attempt' AS attempt, r.x ->> 'body_digest' AS body_digest, r.x ->> 'routes' AS routes, r.client_address, r.listener,
        u.cause AS unqueued, coalesce(o.delivered, '{}') AS delivered, coalesce(o.failed, '{}') AS failed, coalesce(o.dead, '{}') AS dead, o.last_event,
        r.writer, r.writer_sequence
 FROM (SELECT e.*, convert_from(e.record, 'UTF8')::json -> 'attributes' AS x FROM audit.events e WHERE e.kind = 'webhook_received') r
@@ -342,6 +342,7 @@ COMMENT ON COLUMN audit.webhook_deliveries.request_id IS 'Bitbucket''s id of the
 COMMENT ON COLUMN audit.webhook_deliveries.hook_id IS 'Bitbucket''s id of the webhook. It is not signed.';
 COMMENT ON COLUMN audit.webhook_deliveries.attempt IS 'Bitbucket''s number of the attempt. It is not signed.';
 COMMENT ON COLUMN audit.webhook_deliveries.body_digest IS 'The SHA-256 of the body, in hexadecimal.';
+COMMENT ON COLUMN audit.webhook_deliveries.routes IS 'The actions that the decision ordered, with their endpoints, as text. Null: none.';
 COMMENT ON COLUMN audit.webhook_deliveries.client_address IS 'The address that the delivery came from.';
 COMMENT ON COLUMN audit.webhook_deliveries.unqueued IS 'Why the delivery was not queued with its event: repeated, refused, or audit_unavailable, where the outcome was not known. Null: it was.';
 COMMENT ON COLUMN audit.webhook_deliveries.delivered IS 'The endpoints that have accepted it.';

@@ -40,6 +40,7 @@ const (
 	pathDeliveries     = "/v1/webhook/deliveries"
 	pathDeliveryShow   = "/v1/webhook/deliveries/show"
 	pathDeliveryReplay = "/v1/webhook/deliveries/replay"
+	pathDeliveryTrace  = "/v1/webhook/deliveries/trace"
 )
 
 // Control lets an operator on the same machine act on a running instance, over
@@ -201,12 +202,13 @@ func (c *Control) read(mux *http.ServeMux, path string, do func(context.Context)
 // deliveries serves the verbs. Nil operations mean that the configuration has no webhooks.
 func (c *Control) deliveries(mux *http.ServeMux, ops Deliveries) {
 	if ops == nil {
-		c.missing(mux, "the instance's configuration has no section webhooks: make a receiver with `sallyport webhook add`, and restart the instance", pathDeliveries, pathDeliveryShow, pathDeliveryReplay)
+		c.missing(mux, "the instance's configuration has no section webhooks: make a receiver with `sallyport webhook add`, and restart the instance", pathDeliveries, pathDeliveryShow, pathDeliveryReplay, pathDeliveryTrace)
 		return
 	}
 	act(c, mux, pathDeliveries, ops.List)
 	act(c, mux, pathDeliveryShow, ops.Show)
 	act(c, mux, pathDeliveryReplay, ops.Replay)
+	act(c, mux, pathDeliveryTrace, ops.Trace)
 }
 
 // missing answers verbs that the instance's configuration has no use for.

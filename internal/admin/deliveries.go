@@ -21,3 +21,8 @@ func (c *ControlClient) ShowDelivery(ctx context.Context, r ShowDelivery) (Shown
 func (c *ControlClient) ReplayDelivery(ctx context.Context, r ReplayDelivery) (ReplayedDelivery, error) {
 	return postJSON[ReplayedDelivery](ctx, c, http.MethodPost, pathDeliveryReplay, r)
 }
+
+// TraceDelivery returns the present outcome of a delivery.
+func (c *ControlClient) TraceDelivery(ctx context.Context, r TraceDelivery) (webhook.DeliveryTrace, error) {
+	return postJSON[webhook.DeliveryTrace](ctx, c, http.MethodPost, pathDeliveryTrace, r)
+}

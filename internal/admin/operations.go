@@ -187,6 +187,14 @@ type Deliveries interface {
 	Show(ctx context.Context, by Operator, r ShowDelivery) (ShownDelivery, error)
 	// Replay sends a delivery to an endpoint again.
 	Replay(ctx context.Context, by Operator, r ReplayDelivery) (ReplayedDelivery, error)
+	// Trace returns the present outcome of a delivery of the last five minutes.
+	Trace(ctx context.Context, by Operator, r TraceDelivery) (webhook.DeliveryTrace, error)
+}
+
+// TraceDelivery names a delivery by its body.
+type TraceDelivery struct {
+	Receiver string `json:"receiver"`
+	Digest   string `json:"body_digest"` // SHA-256, hexadecimal
 }
 
 // ShowDelivery requests one delivery.

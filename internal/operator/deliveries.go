@@ -26,6 +26,9 @@ type Deliveries interface {
 	Body(ctx context.Context, id string) ([]byte, error)
 	// Replay adds a task for an endpoint in the transaction of its event.
 	Replay(ctx context.Context, id, endpoint string, by webhook.Replayer) error
+	// Trace returns the outcome of the latest delivery with a body, or an error that wraps
+	// [webhook.ErrDeliveryNotFound].
+	Trace(ctx context.Context, receiver, digest string) (*webhook.DeliveryTrace, error)
 }
 
 // deliveries list, show and replay stored deliveries.
@@ -88,6 +91,15 @@ func (d deliveries) Replay(ctx context.Context, by admin.Operator, r admin.Repla
 	}
 	d.log.Warn("operator action", "operation", "webhook_replayed", "operator", by.String(), "reason", r.Reason, "delivery", stored.ID, "endpoint", endpoint)
 	return admin.ReplayedDelivery{ID: stored.ID, Endpoint: endpoint}, nil
+}
+
+// Trace returns the outcome of a delivery. It is not recorded: it shows what the audit log has.
+func (d deliveries) Trace(ctx context.Context, _ admin.Operator, r admin.TraceDelivery) (webhook.DeliveryTrace, error) {
+	trace, err := d.store.Trace(ctx, r.Receiver, r.Digest)
+	if err != nil {
+		return webhook.DeliveryTrace{}, mistaken(err)
+	}
+	return *trace, nil
 }
 
 func (d deliveries) find(ctx context.Context, id string) (*webhook.StoredDelivery, error) {

@@ -2,8 +2,10 @@ package postgres
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -159,5 +161,41 @@ func TestOldSchema(t *testing.T) {
 	db := pgtest.NewFrom(t, "empty", func(context.Context, string) error { return nil })
 	if _, err := Open(t.Context(), Config{URL: db.URL("")}); err == nil {
 		t.Error("a database without the schema is accepted")
+	}
+}
+
+// A delivery is traced by its body: decision, event, and the result of each task. A delivery
+// that is only recorded, because it was denied, has its decision.
+func TestTrace(t *testing.T) {
+	db := migrated(t)
+	q := newInstance(t, db.URL(database.Writer))
+	d := delivery(repoUUID, 1)
+	decision := allowed("jenkins", "kargo")
+	decision.Rule, decision.Routes[0].Rule = "to-jenkins", "to-jenkins"
+	accept(t, q, d, decision)
+	digest := hex.EncodeToString(d.Digest[:])
+	task := claim(t, q, "jenkins", time.Minute)
+	if err := q.Done(t.Context(), *task, webhook.TaskResult{Status: 202, Duration: 15 * time.Millisecond}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := q.Trace(t.Context(), "cloud", digest)
+	if err != nil || got.ID != task.Delivery || got.Verdict != "allow" || got.Rule != "to-jenkins" || got.Reason != string(webhook.Configured) || got.WriterSequence == 0 || got.Writer == "" ||
+		got.Routes != "forward jenkins; forward kargo" || len(got.Tasks) != 2 || got.Tasks[0].Status != 202 || got.Tasks[0].Duration != 15*time.Millisecond || got.Tasks[1].State != webhook.TaskPending || got.Unqueued != "" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	denied := delivery(repoUUID, 2)
+	accept(t, q, denied, webhook.Decision{Reason: "policy_denied"})
+	if got, err := q.Trace(t.Context(), "cloud", hex.EncodeToString(denied.Digest[:])); err != nil || got.Verdict != "deny" || len(got.Tasks) != 0 || got.Routes != "" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for _, c := range [][2]string{{"other", digest}, {"cloud", digest[:62] + "00"}} {
+		if _, err := q.Trace(t.Context(), c[0], c[1]); !errors.Is(err, webhook.ErrDeliveryNotFound) {
+			t.Errorf("%q: %v", c, err)
+		}
+	}
+	for _, invalid := range []string{"", "00", strings.Repeat("x", 64)} {
+		if _, err := q.Trace(t.Context(), "cloud", invalid); err == nil || errors.Is(err, webhook.ErrDeliveryNotFound) {
+			t.Errorf("%q: %v", invalid, err)
+		}
 	}
 }

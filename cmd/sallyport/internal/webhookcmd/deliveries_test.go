@@ -62,6 +62,7 @@ func newQueueSetup(t *testing.T) *queueSetup {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.queue.Close)
+	s.setup.queue = s.queue
 	directory := filepath.Join(s.directory, "data")
 	if err := os.Mkdir(directory, 0o700); err != nil {
 		t.Fatal(err)

@@ -30,6 +30,9 @@ type setup struct {
 	hooks     *bitbuckettest.Repository
 	listener  net.Listener
 
+	queue   webhook.Queue // that accepts deliveries
+	decider decider
+
 	mu       sync.Mutex
 	receiver http.Handler
 	accepted []*webhook.Delivery
@@ -37,7 +40,8 @@ type setup struct {
 
 func newSetup(t *testing.T) *setup {
 	t.Helper()
-	s := &setup{t: t, directory: t.TempDir()}
+	s := &setup{t: t, directory: t.TempDir(), decider: decider{Verdict: policy.Allow}}
+	s.queue = s
 	bitbucket, err := bitbuckettest.New(bitbuckettest.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -117,7 +121,7 @@ func (s *setup) serve() *config.WebhookReceiver {
 	}
 	r := &cfg.Webhooks.Receivers[0]
 	handler, err := webhook.NewReceiver(webhook.Config{
-		Name: r.Name, Kind: r.Kind, Decider: decider{}, Queue: s,
+		Name: r.Name, Kind: r.Kind, Decider: s.decider, Queue: s.queue,
 		Secrets: func() (all []webhook.Secret) {
 			for _, place := range []config.Secret{r.Secret, r.Previous} {
 				text, err := place.Read()
@@ -144,10 +148,11 @@ func (s *setup) serve() *config.WebhookReceiver {
 	return r
 }
 
-type decider struct{}
+// decider decides about every delivery alike.
+type decider webhook.Decision
 
-func (decider) DecideDelivery(context.Context, *webhook.Delivery) (webhook.Decision, error) {
-	return webhook.Decision{Verdict: policy.Allow}, nil
+func (d decider) DecideDelivery(context.Context, *webhook.Delivery) (webhook.Decision, error) {
+	return webhook.Decision(d), nil
 }
 
 func (s *setup) Accept(_ context.Context, d *webhook.Delivery, _ webhook.Decision) (webhook.Outcome, error) {
@@ -202,8 +207,8 @@ func TestAddRotateTest(t *testing.T) {
 	if !s.push(1) {
 		t.Error("a delivery is refused")
 	}
-	out, _, err := s.command("test", "policy")
-	if err != nil || strings.Count(out, "ok ") != 4 || len(s.accepted) != 2 || webhook.AffectsBranch(s.accepted[1].Event, "main") {
+	out, _, err := s.command("test", "policy", "--no-follow")
+	if err != nil || strings.Count(out, "ok ") != 6 || len(s.accepted) != 2 || webhook.AffectsBranch(s.accepted[1].Event, "main") {
 		t.Errorf("%v: %s, %d accepted", err, out, len(s.accepted))
 	}
 	out, _, err = s.command("list")
@@ -253,6 +258,15 @@ func TestFailedTestNamesTheStage(t *testing.T) {
 	}
 	expect("FAILED  delivery: status 404")
 	r := s.serve()
+	expect("FAILED  decision: no instance is running")
+	s.decider.Verdict = policy.Deny
+	s.serve()
+	if out, _, err := s.command("test", "policy", "--no-follow"); err == nil || !strings.Contains(out, "FAILED  decision: recorded, and not delivered: denied") {
+		t.Errorf("%v: %s", err, out)
+	}
+	if out, _, err := s.command("test", "policy", "--url", "https://hooks.invalid"); err == nil || !strings.Contains(out, "FAILED  name: ") || !strings.Contains(out, "correct --url") {
+		t.Errorf("%v: %s", err, out)
+	}
 	handler := s.receiver
 	s.receiver = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(200) })
 	expect("FAILED  wrong signature: status 200")
