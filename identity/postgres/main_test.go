@@ -37,7 +37,7 @@ type env struct {
 
 // instance opens a store as the server does, runs it and watches, and stops it
 // at the end of the test, without leaving a goroutine behind.
-func instance(t testing.TB, url string, age time.Duration) *env {
+func instance(t testing.TB, url string, age time.Duration, change ...func(*Store)) *env {
 	t.Helper()
 	h := &env{}
 	var err error
@@ -51,6 +51,9 @@ func instance(t testing.TB, url string, age time.Duration) *env {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, c := range change {
+		c(h.Store)
 	}
 	h.names.gather, h.admissions.gather = time.Millisecond, time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())

@@ -33,6 +33,7 @@ func (s *Store) open(ctx context.Context) error {
 	if s.connect, err = database.ParseConfig(s.config.URL, "sallyport revocations"); err != nil {
 		return err
 	}
+	s.listener = s.newListener()
 	if s.pool, err = database.NewPool(ctx, s.config.URL, poolName+s.instance, poolSize); err != nil {
 		return err
 	}
@@ -102,8 +103,8 @@ type Status struct {
 func (s *Store) Status() Status {
 	set := s.revoked.Load()
 	st := Status{Revocations: len(set.list), RevocationsRead: time.Unix(0, set.read.Load()), Admitted: s.tokens.Load()}
-	if o := s.outage.Load(); o != nil {
-		st.RevocationsSince, st.RevocationsError = o.since, o.err
+	if o := s.listener.Outage(); o != nil {
+		st.RevocationsSince, st.RevocationsError = o.Since, o.Err
 	}
 	if at := s.namesBlocked.Load(); at != 0 {
 		st.NamesBlocked = time.Unix(0, at)

@@ -96,9 +96,3 @@ func readRevocations(ctx context.Context, db reader) ([]identity.Revocation, err
 
 // notLifted is the condition that the revocation r was not lifted.
 const notLifted = `NOT EXISTS (SELECT FROM identity.revocation_lifts x WHERE x.revocation_id = r.id)`
-
-// readOutage is a time without successful reads of the revocations, and its error.
-type readOutage struct {
-	since time.Time
-	err   error
-}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/database"
+	"github.com/sallyport/sallyport/internal/database/listen"
 	"github.com/sallyport/sallyport/internal/pause"
 )
 
@@ -46,7 +47,7 @@ type Store struct {
 	config  Config
 	log     *slog.Logger
 	pool    *pgxpool.Pool
-	connect *pgx.ConnConfig // of the connection of Watch
+	connect *pgx.ConnConfig // of the sessions
 	// instance distinguishes the sessions of this process from those of others.
 	instance       string
 	confirmTimeout time.Duration
@@ -64,7 +65,8 @@ type Store struct {
 	reads   atomic.Int64 // reads of the revocations that Watch has started
 	ownMu   sync.Mutex   // held while revoked is replaced
 	own     []ownRevocation
-	outage  atomic.Pointer[readOutage] // nil: the set is up to date
+
+	listener *listen.Listener // of the revocations
 }
 
 // explain adds a hint for the operator to an error of the database.

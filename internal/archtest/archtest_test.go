@@ -78,7 +78,7 @@ var technologies = []struct {
 	allowed func(dir string) bool
 }{
 	{"github.com/jackc/pgx/v5", func(dir string) bool {
-		return slices.Contains(strings.Split(dir, "/"), "postgres") || dir == "internal/database" || dir == "internal/pgembed" || dir == "internal/pgtest"
+		return slices.Contains(strings.Split(dir, "/"), "postgres") || dir == "internal/database" || dir == "internal/database/listen" || dir == "internal/pgembed" || dir == "internal/pgtest"
 	}},
 	{"github.com/pressly/goose/v3", only("internal/database")},
 	{"github.com/open-policy-agent/opa", only("policy/rego", "policy/rego/canonical", "policy/rego/check", "policy/rego/document", "policy/rego/functions")},

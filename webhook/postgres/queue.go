@@ -42,7 +42,7 @@ type Queue struct {
 	log      *slog.Logger
 	pool     *pgxpool.Pool
 	connect  *pgx.ConnConfig // of the connection of Wake
-	poll     time.Duration
+	poll     time.Duration   // of the connection of Wake; 0: its default
 }
 
 // The queue is both sides of package webhook.
@@ -54,7 +54,7 @@ var (
 // Open connects to the database and checks the version of its schema. ctx bounds only Open
 // itself. The caller must call [Queue.Close].
 func Open(ctx context.Context, config Config) (*Queue, error) {
-	q := &Queue{recorder: config.Recorder, log: cmp.Or(config.Log, slog.New(slog.DiscardHandler)), poll: wakePoll}
+	q := &Queue{recorder: config.Recorder, log: cmp.Or(config.Log, slog.New(slog.DiscardHandler))}
 	if err := q.open(ctx, config); err != nil {
 		return nil, fmt.Errorf("webhook queue: %w", err)
 	}
@@ -66,7 +66,6 @@ func (q *Queue) open(ctx context.Context, config Config) error {
 	if q.connect, err = database.ParseConfig(config.URL, "sallyport webhook wake"); err != nil {
 		return err
 	}
-	q.connect.DefaultQueryExecMode = pgx.QueryExecModeExec // no state that a connection pooler would lose
 	if q.pool, err = database.NewPool(ctx, config.URL, "sallyport webhooks", cmp.Or(config.Connections, 8)); err != nil {
 		return err
 	}

@@ -1,20 +1,16 @@
 package postgres
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
-	"sync/atomic"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/sallyport/sallyport/internal/database"
-	"github.com/sallyport/sallyport/internal/pause"
+	"github.com/sallyport/sallyport/internal/database/listen"
 )
 
 // The kinds of refreshes, in the column name of webhook.refreshes.
@@ -26,29 +22,12 @@ const (
 // refreshChannel is what LISTEN and NOTIFY call a requested refresh.
 const refreshChannel = "sallyport_webhook_refresh"
 
-const (
-	refreshPoll           = time.Second           // between two reads without a notification
-	refreshReadTimeout    = 2 * time.Second       // the database is unavailable if a response takes longer
-	refreshConnectTimeout = time.Second           // for one server; then the next server is tried
-	minRefreshRead        = 20 * time.Millisecond // between two reads, regardless of notifications
-	maxRefreshBackoff     = 500 * time.Millisecond
-	maxRefreshKinds       = 64 // rows that are read
-)
+const maxRefreshKinds = 64 // rows that are read
 
 // Refreshes watches the refreshes that deliveries request in any instance. Committing a
 // delivery with such an action increases a counter and notifies every instance.
 type Refreshes struct {
-	log     *slog.Logger
-	connect *pgx.ConnConfig
-	poll    time.Duration
-	channel string
-	outage  atomic.Pointer[RefreshOutage] // nil: the counters are read
-}
-
-// RefreshOutage is why and since when the counters cannot be read.
-type RefreshOutage struct {
-	Since time.Time
-	Err   error
+	listener *listen.Listener
 }
 
 // NewRefreshes returns a watcher of the database, as the role sallyport_writer or a member of
@@ -58,14 +37,15 @@ func NewRefreshes(url string, log *slog.Logger) (*Refreshes, error) {
 	if err != nil {
 		return nil, fmt.Errorf("webhook refreshes: %w", err)
 	}
-	config.ConnectTimeout = min(config.ConnectTimeout, refreshConnectTimeout)
-	config.DefaultQueryExecMode = pgx.QueryExecModeExec // no state that a connection pooler would lose
-	return &Refreshes{log: cmp.Or(log, slog.New(slog.DiscardHandler)), connect: config, poll: refreshPoll, channel: refreshChannel}, nil
+	return &Refreshes{&listen.Listener{
+		Config: config, Channel: refreshChannel, Log: log,
+		Subject: "webhook refreshes", Effect: "the policy source is polled at its interval",
+	}}, nil
 }
 
 // Outage returns nil while the counters can be read, or before Watch has connected for the
 // first time. It does not query the database and is safe for concurrent use.
-func (r *Refreshes) Outage() *RefreshOutage { return r.outage.Load() }
+func (r *Refreshes) Outage() *listen.Outage { return r.listener.Outage() }
 
 // Watch calls notify with the name of each kind of refresh that was requested since the last
 // call, until ctx ends, and then returns nil. The database notifies of a request at once;
@@ -75,96 +55,15 @@ func (r *Refreshes) Outage() *RefreshOutage { return r.outage.Load() }
 // call Watch, and notify must not block.
 func (r *Refreshes) Watch(ctx context.Context, notify func(name string)) error {
 	seen := map[string]string{}
-	for failures := 0; ; failures++ {
-		began := time.Now()
-		err := r.session(ctx, seen, notify)
-		if ctx.Err() != nil {
-			return nil
-		}
-		r.outageBegan(ctx, err)
-		if time.Since(began) > 10*time.Second { // the session worked
-			failures = 0
-		}
-		wait := min(maxRefreshBackoff, 25*time.Millisecond<<min(failures, 5))
-		if !pause.For(ctx, wait/2+rand.N(wait/2)) {
-			return nil
-		}
-	}
+	r.listener.Run(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		return readRefreshes(ctx, conn.PgConn(), seen, notify)
+	})
+	return nil
 }
 
-func (r *Refreshes) outageBegan(ctx context.Context, err error) {
-	o := &RefreshOutage{Since: time.Now(), Err: err}
-	if old := r.outage.Load(); old != nil {
-		o.Since = old.Since
-	} else {
-		r.log.WarnContext(ctx, "webhook refreshes cannot be read; the policy source is polled at its interval", "error", err)
-	}
-	r.outage.Store(o)
-}
-
-// session reads counters on one connection until the connection fails, its server becomes
-// read-only, or ctx ends. Deadlines are those of the socket: a wait that ends at one leaves
-// the connection usable.
-func (r *Refreshes) session(ctx context.Context, seen map[string]string, notify func(string)) error {
-	config := r.connect.Copy()
-	notified := false
-	// Every login that may connect can notify. A notification only causes a read.
-	config.OnNotification = func(*pgconn.PgConn, *pgconn.Notification) { notified = true }
-	connecting, cancel := context.WithTimeout(ctx, refreshReadTimeout+time.Duration(len(config.Fallbacks))*config.ConnectTimeout)
-	conn, err := database.Connect(connecting, config)
-	cancel()
-	if err != nil {
-		return err
-	}
-	defer closeSession(conn)
-	socket := conn.PgConn().Conn()
-	stop := context.AfterFunc(ctx, func() { _ = socket.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	bound := func(d time.Duration) error {
-		if err := socket.SetDeadline(time.Now().Add(d)); err != nil {
-			return err
-		}
-		return ctx.Err() // ctx may have ended before the deadline was set
-	}
-	if err := bound(refreshReadTimeout); err != nil {
-		return err
-	}
-	if _, err := conn.Exec(context.Background(), "LISTEN "+r.channel); err != nil {
-		return database.Explain("listen", &r.connect.Config, err)
-	}
-	for {
-		if err := bound(refreshReadTimeout); err != nil {
-			return err
-		}
-		notified = false
-		if err := r.read(conn.PgConn(), seen, notify); err != nil {
-			return database.Explain("read webhook refreshes", &r.connect.Config, err)
-		}
-		if o := r.outage.Swap(nil); o != nil {
-			r.log.InfoContext(ctx, "webhook refreshes are read again", "duration", time.Since(o.Since).Round(time.Millisecond))
-		}
-		if !pause.For(ctx, minRefreshRead) {
-			return ctx.Err()
-		}
-		if notified {
-			continue
-		}
-		if err := bound(r.poll); err != nil {
-			return err
-		}
-		if err := conn.PgConn().WaitForNotification(context.Background()); err != nil && (!pgconn.Timeout(err) || conn.IsClosed()) {
-			return database.Explain("listen", &r.connect.Config, err)
-		}
-	}
-}
-
-// read reports the kinds whose counter is another one than in seen. A former primary has the
-// counters from before the failover: it is not read.
-func (r *Refreshes) read(conn *pgconn.PgConn, seen map[string]string, notify func(string)) error {
-	if err := database.CheckWritable(context.Background(), conn); err != nil {
-		return err
-	}
-	results, err := conn.Exec(context.Background(), fmt.Sprintf("SELECT name, counter FROM webhook.refreshes ORDER BY name LIMIT %d", maxRefreshKinds)).ReadAll()
+// readRefreshes reports the kinds whose counter is another one than in seen.
+func readRefreshes(ctx context.Context, conn *pgconn.PgConn, seen map[string]string, notify func(string)) error {
+	results, err := conn.Exec(ctx, fmt.Sprintf("SELECT name, counter FROM webhook.refreshes ORDER BY name LIMIT %d", maxRefreshKinds)).ReadAll()
 	if err != nil {
 		return err
 	}
@@ -179,11 +78,4 @@ func (r *Refreshes) read(conn *pgconn.PgConn, seen map[string]string, notify fun
 		}
 	}
 	return nil
-}
-
-// closeSession closes a connection without waiting long for a server that may not respond.
-func closeSession(conn *pgx.Conn) {
-	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
-	defer cancel()
-	_ = conn.Close(ctx)
 }

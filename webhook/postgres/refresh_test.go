@@ -100,7 +100,7 @@ func listening(t *testing.T, conn *pgx.Conn) {
 func TestRefreshByNotification(t *testing.T) {
 	t.Parallel()
 	db, conn := refreshable(t)
-	_, names := watching(t, db.URL(database.Writer), func(r *Refreshes) { r.poll = time.Hour })
+	_, names := watching(t, db.URL(database.Writer), func(r *Refreshes) { r.listener.Poll = time.Hour })
 	listening(t, conn)
 	execute(t, conn, `SELECT pg_notify('`+refreshChannel+`', 'policy')`)
 	request(t, conn, PolicyRefresh, true)
@@ -115,7 +115,7 @@ func TestRefreshByNotification(t *testing.T) {
 func TestRefreshWithoutNotification(t *testing.T) {
 	t.Parallel()
 	db, conn := refreshable(t)
-	_, names := watching(t, db.URL(database.Writer), func(r *Refreshes) { r.channel = "another_channel" })
+	_, names := watching(t, db.URL(database.Writer), func(r *Refreshes) { r.listener.Channel = "another_channel" })
 	listening(t, conn)
 	request(t, conn, PolicyRefresh, true)
 	expectName(t, names, PolicyRefresh)

@@ -2,21 +2,14 @@ package postgres
 
 import (
 	"context"
-	"math/rand/v2"
-	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/sallyport/sallyport/internal/database"
-	"github.com/sallyport/sallyport/internal/pause"
+	"github.com/sallyport/sallyport/internal/database/listen"
 )
 
 const (
 	wakeChannel     = "sallyport_webhook"
-	wakePoll        = time.Second
-	wakeReadTimeout = 2 * time.Second
-	maxWakeBackoff  = 500 * time.Millisecond
 	maxWaiting      = 256 // names that the channel holds
 	maxEndpointName = 200 // bytes
 )
@@ -24,94 +17,22 @@ const (
 // Wake implements [webhook.Store]. While the database is unavailable no name arrives.
 func (q *Queue) Wake(ctx context.Context) <-chan string {
 	names := make(chan string, maxWaiting)
+	listener := listen.Listener{
+		Config: q.connect, Channel: wakeChannel, Poll: q.poll, Log: q.log,
+		Subject: "webhook tasks", Effect: "new ones wait until they can be",
+		Notified: func(name string) { offer(names, name) }, // a name only causes a claim
+	}
 	go func() {
 		defer close(names)
-		for failures := 0; ; failures++ {
-			began := time.Now()
-			err := q.listen(ctx, names)
-			if ctx.Err() != nil {
-				return
+		listener.Run(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+			due, err := endpoints(ctx, conn)
+			for _, name := range due {
+				offer(names, name)
 			}
-			if failures == 0 {
-				q.log.WarnContext(ctx, "webhook queue: new tasks are not noticed", "error", err)
-			}
-			if time.Since(began) > 10*time.Second { // the session worked
-				failures = 0
-			}
-			wait := min(maxWakeBackoff, 25*time.Millisecond<<min(failures, 5))
-			if !pause.For(ctx, wait/2+rand.N(wait/2)) {
-				return
-			}
-		}
+			return err
+		})
 	}()
 	return names
-}
-
-// listen reports names over one connection until the connection fails, its server becomes
-// read-only, or ctx ends.
-func (q *Queue) listen(ctx context.Context, names chan<- string) error {
-	config := q.connect.Copy()
-	// Every login that may connect can notify. A name only causes a claim.
-	config.OnNotification = func(_ *pgconn.PgConn, n *pgconn.Notification) { offer(names, n.Payload) }
-	connecting, cancel := context.WithTimeout(ctx, wakeReadTimeout+time.Duration(len(config.Fallbacks))*config.ConnectTimeout)
-	conn, err := database.Connect(connecting, config)
-	cancel()
-	if err != nil {
-		return err
-	}
-	defer closeSession(conn)
-	socket := conn.PgConn().Conn()
-	stop := context.AfterFunc(ctx, func() { _ = socket.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	bound := func(d time.Duration) error {
-		if err := socket.SetDeadline(time.Now().Add(d)); err != nil {
-			return err
-		}
-		return ctx.Err() // ctx may have ended before the deadline was set
-	}
-	if err := bound(wakeReadTimeout); err != nil {
-		return err
-	}
-	if _, err := conn.Exec(context.Background(), "LISTEN "+wakeChannel); err != nil {
-		return database.Explain("listen", &q.connect.Config, err)
-	}
-	for {
-		if err := bound(wakeReadTimeout); err != nil {
-			return err
-		}
-		if err := database.CheckWritable(context.Background(), conn.PgConn()); err != nil {
-			return err
-		}
-		due, err := endpoints(context.Background(), conn)
-		if err != nil {
-			return database.Explain("read endpoints", &q.connect.Config, err)
-		}
-		for _, name := range due {
-			offer(names, name)
-		}
-		if err := q.await(conn, time.Now().Add(q.poll), bound); err != nil {
-			return err
-		}
-	}
-}
-
-// await waits for notifications until the time of the next poll.
-func (q *Queue) await(conn *pgx.Conn, until time.Time, bound func(time.Duration) error) error {
-	for {
-		left := time.Until(until)
-		if left <= 0 {
-			return nil
-		}
-		if err := bound(left); err != nil {
-			return err
-		}
-		if err := conn.PgConn().WaitForNotification(context.Background()); err != nil {
-			if pgconn.Timeout(err) && !conn.IsClosed() {
-				continue
-			}
-			return database.Explain("listen", &q.connect.Config, err)
-		}
-	}
 }
 
 // offer sends a name unless the channel is full.
