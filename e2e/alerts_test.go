@@ -216,7 +216,7 @@ func (s *server) scrape() string {
 	return body
 }
 
-// ownMetrics leaves out what is not ours, and what is 0.
+// ownMetrics returns Sallyport's own metrics that are not 0.
 func ownMetrics(body string) string {
 	var own []string
 	for line := range strings.Lines(body) {

@@ -94,7 +94,7 @@ func TestReadersAfterAttacks(t *testing.T) {
 		return fmt.Sprint(rows[0]["n"]) == "0"
 	})
 	admin := open("postgres")
-	t.Cleanup(func() { // what follows looks for secrets in every record, as text
+	t.Cleanup(func() { // the search for secrets reads every record as text
 		_, err := admin.Exec(context.Background(), `SET session_replication_role = replica; ALTER TABLE audit.events DISABLE TRIGGER ALL;
 			DO $$ DECLARE p regclass; BEGIN FOR p IN SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit.events'::regclass LOOP
 				EXECUTE format('ALTER TABLE %s DISABLE TRIGGER ALL', p); END LOOP; END $$;

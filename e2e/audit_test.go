@@ -263,9 +263,8 @@ func (w *fixture) closed(t testing.TB, c caller, n int) []fields {
 	return rows
 }
 
-// both checks one decision: the canonical log line and the audit row agree, and
-// have what is expected. Expected fields that only the row has are not
-// looked for in the line.
+// both checks one decision: the canonical log line and the audit row agree, and both
+// have the expected fields. A field that only the row has is not expected in the line.
 func (w *fixture) both(t testing.TB, row, want fields) {
 	t.Helper()
 	check(t, "audit row", row, want)

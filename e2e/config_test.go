@@ -240,7 +240,7 @@ func TestLeastPrivilege(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, secret := range []string{"key.pem", "bitbucket-token"} { // root can read anything, but what is not there
+	for _, secret := range []string{"key.pem", "bitbucket-token"} { // root can read any file that exists
 		changed := strings.ReplaceAll(string(text), secret, "missing-"+secret)
 		if changed == string(text) {
 			t.Fatalf("the configuration has no %s:\n%s", secret, text)

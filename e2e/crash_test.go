@@ -21,10 +21,10 @@ var (
 	crashSeed  = flag.Uint64("seed", 1, "what TestCrash does in which order")
 )
 
-// A campaign is one proxy on one PostgreSQL, under load, to which faults are
-// done. Each tunnel goes to a host of its own and begins with that host's nonce;
-// the upstream keeps the nonces that arrive. Whatever is killed when, none of
-// them may be without the decision that allowed it.
+// A campaign is one proxy on one PostgreSQL, under load, with injected faults. Each
+// tunnel has a host of its own and begins with that host's nonce. The upstream records
+// the nonces that arrive. Each of them must have the decision that allowed it, whatever
+// process is killed.
 type campaign struct {
 	t        *testing.T
 	w        *fixture
@@ -52,8 +52,8 @@ type conditions struct {
 }
 
 // newCampaign starts everything. The server's own default is that a COMMIT is
-// acknowledged before it is written, and what writes it later hardly ever comes:
-// who does not request more loses it with the process.
+// acknowledged before it is written, and the WAL writer runs rarely: a session that does
+// not request more durability loses the COMMIT with the process.
 func newCampaign(t *testing.T, o conditions) *campaign {
 	t.Helper()
 	c := &campaign{t: t, random: rand.New(rand.NewPCG(o.seed, 0)), counts: make(map[string]int), long: o.disk}

@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// The hosts of the crash tests: what goes to .raw is a protocol of its own, what
-// goes to .tls begins with a ClientHello for its host.
+// The hosts of the crash tests: a tunnel to .raw carries a protocol of its own, a tunnel
+// to .tls begins with a ClientHello for its host.
 const crashPolicy = `package sallyport.egress
 
 allow contains {"rule": "nonce-raw", "protocol": "any"} if endswith(input.target.host, ".raw.crash.example")

@@ -18,7 +18,7 @@ import (
 
 // TestDatabaseKilledUnderCommands: PostgreSQL ends the sessions of a command in the
 // middle of its work. The command ends with a message and a status other than 0, and
-// nothing that it began looks complete, or is in the way of the next attempt.
+// its incomplete output is not taken for complete and does not block the next attempt.
 func TestDatabaseKilledUnderCommands(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t)
@@ -126,7 +126,7 @@ func (w *fixture) killed(t testing.TB, admin *pgx.Conn, args ...string) (code in
 			t.Fatalf("%v ended by itself: %v\n%s", args, err, out.String())
 		default:
 		}
-		// A transaction sees the activity of its first look again.
+		// A transaction caches the activity at its first query.
 		if _, err := admin.Exec(t.Context(), `SELECT pg_stat_clear_snapshot()`); err != nil {
 			t.Fatal(err)
 		}

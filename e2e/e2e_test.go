@@ -111,7 +111,7 @@ func upstream(t *testing.T) http.Handler {
 func describeRequest(w http.ResponseWriter, r *http.Request) {
 	for _, name := range []string{"Proxy-Authorization", "Authorization", "Proxy-Connection"} {
 		if r.Header.Get(name) != "" {
-			w.WriteHeader(http.StatusTeapot) // what is for the proxy has come through
+			w.WriteHeader(http.StatusTeapot) // a field for the proxy was forwarded
 		}
 	}
 	fmt.Fprintf(w, "%s saw %s %s\n", r.Host, r.Method, r.URL.Path)

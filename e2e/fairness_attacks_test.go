@@ -71,8 +71,8 @@ var dimensions = []attack{
 	}},
 }
 
-// outageAttacks are those while the database is unavailable and the journal backs
-// what is allowed.
+// outageAttacks are those while the database is unavailable and the journal records
+// allowed requests.
 var outageAttacks = []attack{
 	{name: "tunnels that fill the journal", connections: 64, until: "sallyport_audit_share_exceeded_total", heads: func(n *neighborhood) []string { return n.heads("CONNECT raw.fair.example:"+n.target.port, "") }},
 	{name: "refusals with long paths", connections: 64, heads: byStep("GET http://r{i}.unlisted.example/{i}/"+longPath+"?"+longQuery, "")},
@@ -105,8 +105,8 @@ func headsOf(steps []caller, line, fields string) []string {
 
 // arm makes eight steps of a repository, which attack.
 func (n *neighborhood) arm(name string) {
-	// The tokens of the victims are looked for in all that was written at the end. To
-	// look for some 200 more would take minutes.
+	// At the end all output is searched for the tokens of the victims. A search for some
+	// 200 more would take minutes.
 	callerOf := func(r *bitbuckettest.Repository, o bitbuckettest.TokenOptions) caller {
 		step := r.Run("main").Step(nil)
 		return caller{step, step.Token(o)}

@@ -104,8 +104,8 @@ func TestFairnessDuringAnOutage(t *testing.T) {
 	n.ready()
 }
 
-// TestFairnessIsNeeded takes the shares of a resource away and sees what TestFairness
-// compares report it: with one queue for all, the victim is refused or waits.
+// TestFairnessIsNeeded removes the shares of a resource, and the comparison of TestFairness
+// fails: with one queue for all, the victim is refused or waits.
 func TestFairnessIsNeeded(t *testing.T) {
 	for _, c := range []struct{ control, attack string }{
 		{"shares", "dials of a silent port"},

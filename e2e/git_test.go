@@ -174,7 +174,7 @@ func rejectedCommits(t *testing.T, w *fixture, git func(...string) string, commi
 }
 
 // policyFromGit makes the policy's directory a Git repository with one commit, serves
-// it while away is false, and configures it as the source of policy, with more keys of
+// it unless away is true, and configures it as the source of policy, with more keys of
 // the section policy.
 func (w *fixture) policyFromGit(t *testing.T, away *atomic.Bool, more string) (git func(...string) string, commit func() string, first string) {
 	t.Helper()

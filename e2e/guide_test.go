@@ -126,13 +126,13 @@ type guide struct {
 	caused    []string
 }
 
-// newGuide makes the environment in which the page is read: an empty directory, a Git
-// server with an empty repository, and a Sallyport that does not run yet. What is
-// allowed goes out through another proxy, which knows where the emulated internet
-// has its port 443.
+// newGuide makes the environment of a reader of the page: an empty directory, a Git
+// server with an empty repository, and a Sallyport that does not run yet. Allowed
+// requests leave through another proxy, which knows the port 443 of the emulated
+// internet.
 func newGuide(t testing.TB) *guide {
 	t.Helper()
-	var upstream atomic.Pointer[string] // who is let in reads it at any time
+	var upstream atomic.Pointer[string] // read by each connection, at any time
 	exit := newTap(t, "127.0.0.1:0", func(c net.Conn) {
 		if to := upstream.Load(); to != nil {
 			tunnelTo(c, *to)

@@ -174,7 +174,7 @@ func TestIssuerUnavailable(t *testing.T) {
 		}
 		return status == 200
 	})
-	// What the issuer has withdrawn is not trusted any more, however well it was known.
+	// A withdrawn key is not trusted, although it was cached.
 	w.expect(t, known[0], to, 407, "credential_key_unknown")
 	w.ready()
 	if status, d := w.detail(t); status != 200 || d["keys_error"] != "" || d["keys_usable"] != "true" || w.counter(t, "sallyport_keys_unusable") != 0 {

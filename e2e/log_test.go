@@ -25,7 +25,7 @@ type logbook struct {
 	raw     bytes.Buffer
 	rest    []byte
 	lines   []fields
-	stray   []string // what was not JSON
+	stray   []string // lines that are not JSON
 	changed chan struct{}
 }
 
@@ -119,7 +119,7 @@ func message(message string, want fields) func(fields) bool {
 	}
 }
 
-// check compares what is expected with what is there.
+// check compares the expected fields with the actual ones.
 func check(t testing.TB, what string, have, want fields) {
 	t.Helper()
 	for name, value := range want {

@@ -152,8 +152,8 @@ type flow struct {
 	bytes []byte
 }
 
-// markPort is where the watcher's own datagrams go: what was sent before one of
-// them has been seen before it.
+// markPort is the port of the watcher's own datagrams: packets that were sent before one
+// of them are captured before it.
 const markPort = 9
 
 func watchPackets() (*packets, error) {

@@ -23,11 +23,11 @@ type row struct {
 	elsewhere    bool     // needs addresses beyond the loopback device
 
 	send     string
-	tunnel   []string // what is sent behind a 200, one write each
+	tunnel   []string // sent after a 200, one write each
 	open     bool     // our side of the tunnel stays open: the server has to end it
-	greeting string   // what the target sends first
-	response string   // what the target answers to a request
-	patient  bool     // not before it has seen the end of the request's chunks
+	greeting string   // of the target, before the request
+	response string   // of the target
+	patient  bool     // the response follows the end of the request's chunks
 
 	status     int
 	reason     string
@@ -37,7 +37,7 @@ type row struct {
 	checkRaw   func(raw string) (problem string)
 	cause      string        // that the tunnel ends with
 	duration   time.Duration // with all controls in place
-	mayResolve *bool         // whether names may be looked up; nil: as the reason has it
+	mayResolve *bool         // whether names may be resolved; nil: depends on the reason
 }
 
 // get is the plainest request.
@@ -60,11 +60,11 @@ var (
 	reasonField   = regexp.MustCompile(`(?m)^Sallyport-Reason: (\w+)\r$`)
 )
 
-// beforeLookup are the reasons for which no name may have been looked up.
+// beforeLookup are the reasons of refusals that precede the resolution of a name.
 var beforeLookup = []string{"policy_denied", "no_rule_matched", "target_invalid", "request_invalid", "credential_missing",
 	"credential_ambiguous", "head_timeout", "head_too_large"}
 
-// try makes a row's attempt and reports what is not as it has to be.
+// try makes a row's attempt and returns the first difference from the expected result.
 func (s *space) try(r *row) error {
 	s.serial++
 	host := fmt.Sprintf("r%d.open.example", s.serial)
@@ -267,7 +267,7 @@ func (s *space) without(t *testing.T, control string, rows []*row, turn int) {
 	s.fixture.stop()
 }
 
-// all joins checks of what was sent or heard.
+// all joins checks of sent or received bytes.
 func all(checks ...func(string) string) func(string) string {
 	return func(text string) string {
 		for _, check := range checks {

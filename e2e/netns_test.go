@@ -18,17 +18,17 @@ import (
 	"time"
 )
 
-// TestNetwork puts hostile bytes to the program: request heads, bodies, TLS
-// hellos, names and answers. It runs in a network of its own where every address
-// of the world is this machine's and every packet is seen, so that it is known
-// where each byte went: nothing arrives where policy did not allow it.
+// TestNetwork sends hostile bytes to the program: request heads, bodies, TLS hellos,
+// names and responses. It runs in a network namespace where every address belongs to this
+// machine and every packet is captured, so that the destination of each byte is known:
+// nothing arrives where policy did not allow it.
 //
 // Then it removes one control at a time from the program, and exactly the rows
 // fail that name it. Of the other rows the short form tries some, others with
 // each control, and the long form (make soak) all.
 //
-// Where no such network can be made, the rows run on the loopback device: what
-// is dialled there is seen, and what is dialled elsewhere is not. The log states that.
+// Without such a network the rows run on the loopback device: connections to it are
+// detected, connections to other addresses are not. The log states that.
 func TestNetwork(t *testing.T) {
 	if programs := os.Getenv(inside); programs != "" {
 		if err := anywhere(); err != nil {

@@ -41,8 +41,8 @@ func highWaterMark(pid string) int64 {
 // TestFloodDuringAnOutage: with the database unavailable one step sends refused
 // requests, with paths as long as a head may be and to a new target each time, and
 // allowed ones, as fast as it can. The server's memory stays bounded, and another
-// repository gets the answers that it would get without that. Without a bound in bytes
-// on what waits the server held 2.2 GB.
+// repository gets the same answers as without the flood. Without a bound in bytes on the
+// queue the server held 2.2 GB.
 func TestFloodDuringAnOutage(t *testing.T) {
 	t.Parallel()
 	for _, onOutage := range []string{"deny", "spool"} {

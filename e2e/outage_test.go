@@ -74,8 +74,8 @@ func TestDatabaseOutage(t *testing.T) {
 	testWriterEnded(t, w)
 }
 
-// TestJournalOutlivesTheServer: what was refused while the database was unavailable is
-// recorded although the server did not live to see it back.
+// TestJournalOutlivesTheServer: refusals during an outage of the database are recorded
+// although the server ends before the database recovers.
 func TestJournalOutlivesTheServer(t *testing.T) {
 	t.Parallel()
 	db, postgres := newServerDatabase(t)

@@ -104,7 +104,7 @@ allow contains {"rule": "x"} if input.target.host == "x.example"
 		runCommand(t, 0, "policy", "eval", out, "--as", not[0], "--to", not[1], "--expect", "deny")
 	}
 
-	// Again there is nothing to do; and what was refused counts only when asked.
+	// Again there is nothing to do, and denied requests count only with the flag.
 	checkContains(t, s.run(0, "suggest", "--all", "--out", out), "acme/website: needs nothing, all of", "acme/own: needs nothing, all of 1 is allowed")
 	output = s.run(0, "suggest", "--repository", "acme/strict", "--repository", "acme/ghost", "--repository", "acme/websit", "--repository", "website", "--out", out, "--refused")
 	checkContains(t, output, "acme/strict: 1 target", "nothing delegates to it. Add to egress/:\n  delegate contains {\"rule\": \"own-rules-of-acme-strict\"} if", "acme/ghost: the log has not seen it in this time\n", "acme/websit: the log has not seen it in this time: did you mean acme/website?", "\nwebsite: the log has not seen it in this time: did you mean acme/website?")

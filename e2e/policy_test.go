@@ -74,7 +74,7 @@ func testReportMode(t *testing.T, w *fixture) {
 		t.Errorf("audit.would_deny has %d rows of the step", len(n))
 	}
 
-	// A deny is softened too, and what is allowed anyway is not a report.
+	// A deny is reported too, and a request that a rule allows is not.
 	denied, allowed := w.caller(w.Website, nil, "main"), w.caller(w.Website, nil, "main")
 	w.curl(t, denied.proxyURL(w.proxy), w.https("paste.unlisted.example", "/"))
 	w.both(t, w.decision(t, denied), fields{"verdict": "allow", "would_deny": true, "reason": "policy_denied", "rule": "no-pastebins"})

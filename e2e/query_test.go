@@ -166,8 +166,8 @@ func (l *testLog) testInterrupted(t *testing.T) {
 	}
 }
 
-// TestTail: what was there, what comes, and what comes after the database was
-// away; each event once.
+// TestTail: recorded events, new events, and those after an outage of the database; each
+// event once.
 func TestTail(t *testing.T) {
 	t.Parallel()
 	d, server := newServerDatabase(t)

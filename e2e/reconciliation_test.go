@@ -95,7 +95,7 @@ func TestUnobservedDeployment(t *testing.T) {
 		t.Errorf("the pack has\n%s%s%s", list, files["tables/deployments.csv"], files["tables/reconciled_repositories.csv"])
 	}
 
-	// The finding is changed to look better than it was.
+	// The finding is changed to a better class.
 	w.alter(t, "ALTER TABLE audit.deployment_findings DISABLE TRIGGER ALL; UPDATE audit.deployment_findings SET class = 'observed' WHERE class = 'unobserved'")
 	status, out, _ = command(t, "audit", "reconciliation", "-c", w.config)
 	if status != 1 || !strings.Contains(out, "CHANGED: ") {

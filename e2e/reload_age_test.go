@@ -55,7 +55,7 @@ func TestPolicyTooOld(t *testing.T) {
 	if err := os.Rename(away, w.policy); err != nil {
 		t.Fatal(err)
 	}
-	w.ready() // it looks by itself
+	w.ready() // it polls by itself
 	again := w.anybody()
 	a = w.tunnel(t, again, raw)
 	_ = a.conn.Close()

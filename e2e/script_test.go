@@ -8,8 +8,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// TestScripts runs the command line as an operator does: testdata/script has
-// what is typed, what is printed and how it ends.
+// TestScripts runs the command line as an operator does: testdata/script has the
+// commands, their output and their exit status.
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	program := sallyport(t)

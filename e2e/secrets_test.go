@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// searchSecrets looks for every secret of the fixture in everything that the
-// server wrote: its log, all audit tables, its data directory.
+// searchSecrets searches everything that the server wrote (its log, all audit tables, its
+// data directory) for every secret of the fixture.
 func (w *fixture) searchSecrets() {
 	w.t.Helper()
 	w.mu.Lock()
@@ -61,9 +61,9 @@ func (w *fixture) searchSecrets() {
 	}
 }
 
-// forms are what a secret may look like: as it is, as a URL has it, in
-// hexadecimal, and within base64, where it begins at any of three places. Of a
-// token it is the signature that makes it one; claims are recorded anyway.
+// forms are the encodings of a secret: literal, as in a URL, in hexadecimal, and within
+// base64, where it begins at any of three offsets. Of a token only the signature is
+// secret: claims are recorded.
 func forms(secret string) [][]byte {
 	if i := strings.LastIndexByte(secret, '.'); i >= 0 && len(secret)-i > 64 {
 		secret = secret[i+1:][:64]

@@ -35,8 +35,8 @@ func launchTo(t testing.TB, program, config, admin string, stdout, stderr *os.Fi
 	t.Helper()
 	s := &server{t: t, admin: admin, log: newLogbook(), ended: make(chan struct{})}
 	s.cmd = exec.Command(program, "serve", "-c", config)
-	// A proxy for others that took one from its own environment would go round
-	// every control. Nothing listens there.
+	// A proxy that used another one from its own environment would bypass every control.
+	// Nothing listens there.
 	s.cmd.Env = append(os.Environ(), "HTTPS_PROXY=http://127.0.0.1:9", "HTTP_PROXY=http://127.0.0.1:9",
 		"https_proxy=http://127.0.0.1:9", "http_proxy=http://127.0.0.1:9", "NO_PROXY=", "no_proxy=")
 	s.cmd.Env = append(s.cmd.Env, env...)

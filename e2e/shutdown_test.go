@@ -81,8 +81,8 @@ func TestDrainTimeout(t *testing.T) {
 	testWriterEnded(t, w)
 }
 
-// TestKilled: what was allowed is recorded, whatever happens to the server. It
-// runs on a PostgreSQL of its own, and continues with what it finds there.
+// TestKilled: allowed requests are recorded, whatever happens to the server. It runs on a
+// PostgreSQL of its own, and continues with the log in it.
 func TestKilled(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, options{embedded: true})

@@ -65,7 +65,7 @@ func (w *fixture) awaitLong(t testing.TB, what string, condition func() bool) {
 	}
 }
 
-// returned waits until the server holds what it held before.
+// returned waits until the server's footprint is as before.
 func (w *fixture) returned(t testing.TB, before footprint) {
 	t.Helper()
 	began := time.Now()

@@ -161,8 +161,8 @@ func followed(t testing.TB, paths ...string) (leaves []int64, records map[int64]
 }
 
 // TestStreamKilled: a follower that is killed at any moment, again and again, under
-// load and while its file is moved away, hands every leaf on, in order apart from
-// what it repeats after a start.
+// load and while its file is renamed, writes every leaf, in order except for the leaves
+// that it repeats after a start.
 func TestStreamKilled(t *testing.T) {
 	t.Parallel()
 	l := openLog(t, newDatabase(t))

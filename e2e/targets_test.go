@@ -133,7 +133,7 @@ func testMalformed(t *testing.T, w *fixture) {
 			}
 		}
 	}
-	// What is not HTTP is refused before anybody is known: counted, no row.
+	// Bytes other than HTTP are refused before authentication: counted, not recorded.
 	before := w.counter(t, `sallyport_unrecorded_total{reason="request_invalid"}`)
 	heads := []string{
 		"CONNECT api.partner.example:443 HTTP/1.1\nHost: api.partner.example:443\n\n",

@@ -42,8 +42,7 @@ func newTokenFixture(t *testing.T, o options) (*fixture, *tokentest.Forge) {
 	return w, f
 }
 
-// knock presents a token and returns the reason that it was refused for; empty
-// where it was allowed.
+// knock presents a token and returns the reason of the refusal; empty: it was allowed.
 func (w *fixture) knock(t testing.TB, token, target string) string {
 	t.Helper()
 	if len(token) > 500 { // a word is not a secret

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// TestUnrecordedTotals: what is refused without an event of its own is recorded as a
-// number, by reason, when the process has ended.
+// TestUnrecordedTotals: refusals without an event of their own are recorded as totals by
+// reason at the end of the process.
 func TestUnrecordedTotals(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, options{})

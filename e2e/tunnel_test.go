@@ -68,7 +68,7 @@ func serveBytes(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(w, noise(n)) // a client that has gone is its own affair
 }
 
-// digest answers with the SHA-256 of what was sent.
+// digest answers with the SHA-256 of the body.
 func digest(w http.ResponseWriter, r *http.Request) {
 	h := sha256.New()
 	n, err := io.Copy(h, r.Body)

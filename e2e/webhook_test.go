@@ -215,8 +215,8 @@ func (w *webhookFixture) decides(host, verdict string) {
 }
 
 // TestPushActivatesPolicy: a push to the policy repository is delivered to one of two
-// instances, and both decide by the new commit although neither polls. What does not move
-// the branch, and what is not signed, changes nothing.
+// instances, and both decide by the new commit although neither polls. A push of other refs
+// changes nothing, and neither does a forged delivery.
 func TestPushActivatesPolicy(t *testing.T) {
 	t.Parallel()
 	w := newWebhookFixture(t)
