@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"golang.org/x/sys/unix"
 
 	"github.com/sallyport/sallyport/internal/admin"
 	"github.com/sallyport/sallyport/internal/bitbuckettest"
@@ -312,16 +311,10 @@ func stateRecordingSlow(t *testing.T) []alertScrape {
 func stateDescriptorsShort(t *testing.T) []alertScrape {
 	w := newFixture(t, options{})
 	w.start()
-	var limit unix.Rlimit
-	if err := unix.Prlimit(w.cmd.Process.Pid, unix.RLIMIT_NOFILE, nil, &limit); err != nil {
-		t.Fatal(err)
-	}
 	open, body := uint64(w.counter(t, "process_open_fds")), ""
 	eventually(t, "the descriptors are short", func() bool {
-		limit.Cur = open + open/8 + 1
-		if err := unix.Prlimit(w.cmd.Process.Pid, unix.RLIMIT_NOFILE, &limit, nil); err != nil {
-			t.Fatal(err)
-		}
+		limit := open + open/8 + 1
+		limitDescriptors(t, w.cmd.Process.Pid, limit)
 		body = w.scrape()
 		var now uint64
 		if _, line, found := strings.Cut(body, "\nprocess_open_fds "); !found || !strings.Contains(body, "\nprocess_max_fds ") {
@@ -331,7 +324,7 @@ func stateDescriptorsShort(t *testing.T) []alertScrape {
 			t.Fatal(err)
 		}
 		open = now
-		return 10*open > 8*limit.Cur
+		return 10*open > 8*limit
 	})
 	return []alertScrape{{Body: body}}
 }
