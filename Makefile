@@ -15,6 +15,10 @@ RACE       := $(shell command -v gcc >/dev/null 2>&1 && echo -race)
 PACKAGES   ?= ./...
 # Tests that run side by side in a package. Most of them wait for servers and clients.
 PARALLEL   ?= 3
+# By default a program with the race detector sleeps for a second before it exits.
+GORACE     ?= atexit_sleep_ms=0
+# The packages that take the longest begin first.
+FIRST      := $(if $(filter ./...,$(PACKAGES)),./e2e ./policy/rego ./audit/postgres/writer)
 FUZZTIME   ?= 30s
 
 .DEFAULT_GOAL := help
@@ -29,7 +33,7 @@ demo: demo-needs build ## run the tour: an emulated Bitbucket, real curl, real P
 test: needs ## run every test, against real PostgreSQL and real clients, with progress
 	@$(NOCGO) $(GO) build -C tools -o ../$(BIN)/testprogress ./testprogress
 	@echo "running all tests: about 16 minutes on two cores"
-	GO=$(GO) $(BIN)/testprogress $(RACE) -shuffle=on -timeout 20m -parallel $(PARALLEL) $(PACKAGES)
+	GO=$(GO) GORACE=$(GORACE) $(BIN)/testprogress $(RACE) -vet=off -shuffle=on -timeout 20m -parallel $(PARALLEL) $(FIRST) $(PACKAGES)
 
 check: lint test ## what CI runs: lint, then every test
 

@@ -1,6 +1,6 @@
 // Command testprogress runs go test with its arguments, and prints each package when
-// it is done, what runs every half minute, and the output of what failed. Its exit
-// status is that of go test.
+// it is done, what runs every half minute, the output of what failed, and at the end the
+// slowest tests. Its exit status is that of go test.
 package main
 
 import (
@@ -23,8 +23,10 @@ type event struct {
 	Elapsed                       float64 // seconds
 }
 
-// interval is how often what runs is printed.
-const interval = 30 * time.Second
+const (
+	interval = 30 * time.Second // between two lines about the running packages
+	maxSlow  = 20               // tests that are listed at the end
+)
 
 func main() {
 	cmd := exec.Command(cmp.Or(os.Getenv("GO"), "go"), append([]string{"test", "-json"}, os.Args[1:]...)...)
@@ -70,6 +72,7 @@ func report(lines <-chan string) {
 		select {
 		case line, more := <-lines:
 			if !more {
+				fmt.Print(p.slowest(maxSlow))
 				return
 			}
 			p.line(line)
@@ -85,6 +88,7 @@ type progress struct {
 	done    int
 	running map[string]string   // package: its latest test
 	output  map[string][]string // package and test: what it printed
+	tests   []event             // the ends of the tests that are not subtests
 }
 
 func (p *progress) line(line string) {
@@ -108,12 +112,25 @@ func (p *progress) line(line string) {
 			fmt.Print(strings.Join(p.output[of], ""))
 		}
 		delete(p.output, of)
+		if e.Test != "" && !strings.Contains(e.Test, "/") {
+			p.tests = append(p.tests, e)
+		}
 		if e.Test == "" {
 			p.done++
 			delete(p.running, e.Package)
 			fmt.Printf("%-5s %s %.1fs\n", e.Action, e.Package, e.Elapsed)
 		}
 	}
+}
+
+// slowest lists the n slowest tests, each with the seconds in which it was not paused.
+func (p *progress) slowest(n int) string {
+	slices.SortStableFunc(p.tests, func(a, b event) int { return cmp.Compare(b.Elapsed, a.Elapsed) })
+	var text strings.Builder
+	for _, e := range p.tests[:min(n, len(p.tests))] {
+		fmt.Fprintf(&text, "%7.1fs %s %s\n", e.Elapsed, e.Package, e.Test)
+	}
+	return text.String()
 }
 
 // now is what runs.
