@@ -39,6 +39,34 @@ var core = map[string][]string{
 	"webhook/agent":           {module + "/webhook", module + "/webhook/dispatch", module + "/internal/printable", module + "/internal/uuid"},
 	"webhook/resource":        {module + "/webhook", module + "/webhook/dispatch", module + "/internal/pause"},
 	"webhook/dispatch":        {module + "/webhook", module + "/internal/pause", module + "/internal/printable"},
+	"step/token":              {module + "/identity"},
+	"step/socks":              {},
+	"step/peeruid":            {"golang.org/x/sys/unix"},
+	"step/upstream":           {module + "/step/token", module + "/internal/printable", module + "/internal/stepapi"},
+	"step/forwarder":          {module + "/step/upstream", module + "/step/socks", module + "/step/peeruid"},
+}
+
+// stepSide is the program in build steps: small, and without what only the server needs.
+// It imports these packages of the module, besides its own, and these libraries.
+var stepSide = struct{ own, libraries []string }{
+	own:       []string{"identity", "internal/destination", "internal/durable", "internal/nearest", "internal/pause", "internal/printable", "internal/stepapi", "internal/systemd"},
+	libraries: []string{"golang.org/x/sys", "github.com/spf13/cobra", "github.com/spf13/pflag"},
+}
+
+// refuseStep returns why a package of the step's side may not import a package; "" if it
+// may.
+func refuseStep(imported, own string, isOwn bool) string {
+	allowed := isStandard(imported)
+	switch {
+	case isOwn:
+		allowed = within(own, "step") || within(own, "cmd/sallyport-step") || slices.Contains(stepSide.own, own)
+	case !allowed:
+		allowed = slices.ContainsFunc(stepSide.libraries, func(l string) bool { return within(imported, l) })
+	}
+	if allowed {
+		return ""
+	}
+	return "the program in build steps stays small: it has nothing of the server's"
 }
 
 // adapters never import each other, and no core or internal package imports one.
@@ -66,7 +94,7 @@ var leaves = map[string][]string{
 }
 
 // testHelpers are the folders of packages that tests of several packages share.
-var testHelpers = []string{"audit/postgres/internal"}
+var testHelpers = []string{"audit/postgres/internal", "step/internal"}
 
 func isTestHelper(dir string) bool {
 	return slices.ContainsFunc(testHelpers, func(folder string) bool { return within(dir, folder) })
@@ -169,6 +197,14 @@ func TestImportTableIsNeeded(t *testing.T) {
 		{"cmd/sallyport", module + "/internal/testenv"},
 		{"cmd/sallyport-demo", module + "/internal/tokentest"},
 		{"proxy", module + "/internal/proxytest"},
+		{"step/forwarder", "github.com/elazarl/goproxy"},
+		{"step/forwarder", module + "/proxy/frontend"},
+		{"step/session", "github.com/open-policy-agent/opa/v1/rego"},
+		{"step/report", "github.com/jackc/pgx/v5"},
+		{"step/doctor", module + "/policy"},
+		{"cmd/sallyport-step", "github.com/elazarl/goproxy"},
+		{"cmd/sallyport-step", module + "/internal/config"},
+		{"cmd/sallyport-step", module + "/step/internal/steptest"},
 	} {
 		if refuse(source{dir: c.dir}, c.imported) == "" {
 			t.Errorf("%s may import %s, and must not", c.dir, c.imported)
@@ -220,6 +256,11 @@ func refuse(s source, imported string) string {
 		}
 	}
 	own, isOwn := strings.CutPrefix(imported, module+"/")
+	if (within(s.dir, "step") || within(s.dir, "cmd/sallyport-step")) && !s.test && !isTestHelper(s.dir) {
+		if why := refuseStep(imported, own, isOwn); why != "" {
+			return why
+		}
+	}
 	if isOwn {
 		switch {
 		case strings.HasPrefix(own, "cmd/"):

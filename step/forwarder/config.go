@@ -1,0 +1,86 @@
+package forwarder
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/sallyport/sallyport/step/upstream"
+)
+
+// Upstream sends requests to Sallyport: [upstream.Client].
+type Upstream interface {
+	// Connect opens a tunnel; see [upstream.Client.Connect].
+	Connect(ctx context.Context, target string) (upstream.Stream, *upstream.Refusal, error)
+	// RoundTrip sends an absolute-form request; see [upstream.Client.RoundTrip].
+	http.RoundTripper
+}
+
+// Config configures a [Forwarder]. Upstream and Admit are required.
+type Config struct {
+	Upstream Upstream
+	// Admit reports whether a user of this machine may use the forwarder; see [Users].
+	Admit func(uid uint32) bool
+	// Refused is called for each refusal when it happens, except for repeats of a
+	// remembered one. It must not block and must be safe for concurrent use; see
+	// [Refusal.Line]. nil: none.
+	Refused func(Refusal)
+	Log     *slog.Logger // nil: none
+
+	MaxConnections int           // open at once, tunnels included; 0: 1024
+	MaxHeadBytes   int           // of one request; 0: 64 KiB
+	HeadTimeout    time.Duration // for a head from its first byte, and a SOCKS request; 0: 30 s
+	IdleTimeout    time.Duration // for the first byte of a connection or of its next request; 0: 2 min
+	RememberFor    time.Duration // how long a denial of the policy is repeated without asking Sallyport; 0: 5 s; negative: not at all
+
+	peerUID func(net.Conn) (uint32, error) // in tests; nil: peeruid.Of
+}
+
+// Forwarder serves listeners. It is safe for concurrent use.
+type Forwarder struct {
+	config Config
+	server *http.Server
+	queue  *connQueue // connections that speak HTTP
+	slots  chan struct{}
+	// rejecting bounds the connections that are answered without a slot.
+	rejecting chan struct{}
+	denied    *denials
+	stats     *statistics
+
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	mu        sync.Mutex
+	closed    bool
+	listeners map[net.Listener]struct{}
+	conns     map[net.Conn]struct{} // that net/http does not close
+	routines  sync.WaitGroup
+}
+
+// track registers a connection that Close has to close; false: the forwarder is closed.
+func (f *Forwarder) track(c net.Conn) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return false
+	}
+	f.conns[c] = struct{}{}
+	return true
+}
+
+func (f *Forwarder) forget(c net.Conn) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.conns, c)
+}
+
+// refused counts a refusal, and reports it unless it is a repeat.
+func (f *Forwarder) refused(r Refusal) {
+	r.Time = time.Now()
+	if f.stats.refused(r) {
+		f.config.Refused(r)
+	}
+}

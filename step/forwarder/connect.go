@@ -1,0 +1,82 @@
+package forwarder
+
+import (
+	"bufio"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/sallyport/sallyport/step/upstream"
+)
+
+// connect serves a CONNECT. It takes the connection from net/http before it answers: a
+// refused CONNECT ends its connection, since bytes behind it must not be read as a
+// request, and an open tunnel needs the bytes that came together with the CONNECT.
+func (f *Forwarder) connect(w http.ResponseWriter, r *http.Request) {
+	// The raw target: net/http and net/url drop a path or user information, and Sallyport
+	// has to refuse it.
+	target, minor := r.RequestURI, r.ProtoMinor
+	c, rw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return // the connection has ended
+	}
+	t, ok := c.(*toolConn)
+	if !ok {
+		_ = c.Close()
+		return
+	}
+	if !f.track(t) {
+		_ = t.Close()
+		return
+	}
+	defer func() {
+		f.forget(t)
+		_ = t.Close()
+	}()
+	stream, refusal := f.open("connect", target)
+	if refusal != nil {
+		t.answerAndLinger(answer(refusal))
+		return
+	}
+	// Some clients wait for a field in this response (apk before Alpine 3.13.1).
+	established := fmt.Appendf(nil, "HTTP/1.%d 200 Connection established\r\nProxy-Status: sallyport-step\r\n\r\n", minor)
+	if t.SetDeadline(time.Time{}) != nil {
+		_ = stream.Close()
+		return
+	}
+	if _, err := t.Write(established); err != nil {
+		_ = stream.Close()
+		return
+	}
+	f.relay(target, t, rest(rw.Reader), stream)
+}
+
+// open opens a tunnel, and counts and prints the result. The request does not end when the
+// tool ends its own direction, which net/http reports as the end of the request's context.
+func (f *Forwarder) open(action, target string) (upstream.Stream, *upstream.Refusal) {
+	key := denialKey{target: target}
+	if r := f.denied.recall(key); r != nil {
+		f.stats.repeated("", target, target, r.Reason, r.DecisionID)
+		return nil, r
+	}
+	stream, refusal, err := f.config.Upstream.Connect(f.ctx, target)
+	if err != nil {
+		refusal = failure(err)
+	}
+	if refusal == nil {
+		f.stats.allowed(target)
+		return stream, nil
+	}
+	shown := final(refusal)
+	if refusal.ByPolicy() {
+		f.denied.remember(key, shown)
+	}
+	f.refused(Refusal{Action: action, Target: target, Refusal: *refusal})
+	return nil, shown
+}
+
+// rest returns what a reader has read and not returned yet.
+func rest(r *bufio.Reader) []byte {
+	b, _ := r.Peek(r.Buffered())
+	return b
+}

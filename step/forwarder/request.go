@@ -1,0 +1,153 @@
+package forwarder
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+
+	"github.com/sallyport/sallyport/step/upstream"
+)
+
+// request serves a request in absolute-form.
+func (f *Forwarder) request(w http.ResponseWriter, r *http.Request) {
+	if refusal := unfit(r); refusal != nil {
+		f.refused(Refusal{Action: "request", Method: r.Method, Target: shownURL(r.RequestURI), Refusal: *refusal})
+		writeRefusal(w, refusal)
+		return
+	}
+	key := denialKey{r.Method, r.RequestURI}
+	if refusal := f.denied.recall(key); refusal != nil {
+		f.stats.repeated(r.Method, shownURL(r.RequestURI), hostOf(r.RequestURI), refusal.Reason, refusal.DecisionID)
+		writeRefusal(w, refusal)
+		return
+	}
+	proxy := httputil.ReverseProxy{
+		Rewrite:        rewrite,
+		Transport:      f.config.Upstream,
+		FlushInterval:  -1, // at once
+		ErrorLog:       f.server.ErrorLog,
+		BufferPool:     bufferPool{},
+		ModifyResponse: func(resp *http.Response) error { return f.responded(resp, r, key) },
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			refusal := failure(err)
+			f.refused(Refusal{Action: "request", Method: r.Method, Target: shownURL(key.target), Refusal: *refusal})
+			writeRefusal(w, refusal)
+		},
+	}
+	// A tool that has ended its direction after the request still reads the response;
+	// net/http takes this for the end of the request.
+	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
+	defer cancel()
+	defer context.AfterFunc(f.ctx, cancel)()
+	proxy.ServeHTTP(w, r.WithContext(ctx))
+}
+
+// unfit refuses what is not a request to a proxy for http://.
+func unfit(r *http.Request) *upstream.Refusal {
+	switch scheme, _, found := strings.Cut(r.RequestURI, "://"); {
+	case !found:
+		return local(http.StatusBadRequest, "request_invalid", "this is a proxy, and the request names no absolute URL", "use the address as a proxy, not as a server")
+	case !strings.EqualFold(scheme, "http"):
+		return local(http.StatusBadRequest, "request_invalid", "a request with the scheme "+scheme+" cannot be sent to a proxy", "use CONNECT for https, as most clients do by themselves")
+	case r.URL.Host == "":
+		return local(http.StatusBadRequest, "target_invalid", "the URL has no host", "correct the URL")
+	}
+	return nil
+}
+
+// rewrite makes the request to Sallyport. net/http has removed the hop-by-hop fields,
+// Proxy-Authorization among them, and keeps Upgrade. The URL is sent as the tool wrote it:
+// net/url would change some escapes.
+func rewrite(p *httputil.ProxyRequest) {
+	_, opaque, _ := strings.Cut(p.In.RequestURI, ":")
+	p.Out.URL = &url.URL{Scheme: "http", Host: p.In.URL.Host, Opaque: opaque}
+	p.Out.Host = p.In.Host
+	for name := range p.Out.Header {
+		if strings.HasPrefix(name, "Proxy-") {
+			delete(p.Out.Header, name)
+		}
+	}
+	// These fields are removed for reverse proxies.
+	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
+		if values, ok := p.In.Header[name]; ok {
+			p.Out.Header[name] = values
+		}
+	}
+	// The content's trailer fields end here (RFC 9110 section 6.5.1 permits it).
+	p.Out.Trailer = nil
+	p.Out.Header.Del("Te")
+}
+
+// responded counts a response, and makes a refusal final.
+func (f *Forwarder) responded(resp *http.Response, r *http.Request, key denialKey) error {
+	if !upstream.IsRefusal(resp.Header) {
+		f.stats.allowed(hostOf(key.target))
+		if resp.StatusCode == http.StatusProxyAuthRequired {
+			// No tool has a credential for another proxy behind Sallyport.
+			resp.StatusCode, resp.Status = http.StatusForbidden, "403 Forbidden"
+		}
+		return nil
+	}
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
+	_ = resp.Body.Close()
+	refusal := upstream.ParseRefusal(resp.StatusCode, resp.Header, string(text))
+	shown := final(refusal)
+	if refusal.ByPolicy() {
+		f.denied.remember(key, shown)
+	}
+	f.refused(Refusal{Action: "request", Method: r.Method, Target: shownURL(key.target), Refusal: *refusal})
+	content := refusalText(shown)
+	resp.StatusCode, resp.Status = shown.Status, ""
+	resp.Header = refusalHeader(shown, content)
+	resp.Body, resp.ContentLength = io.NopCloser(strings.NewReader(content)), int64(len(content))
+	return nil
+}
+
+// writeRefusal answers a request. net/http closes the connection if the request's content
+// has not been read.
+func writeRefusal(w http.ResponseWriter, r *upstream.Refusal) {
+	text := refusalText(r)
+	for name, values := range refusalHeader(r, text) {
+		w.Header()[name] = values
+	}
+	w.WriteHeader(r.Status)
+	_, _ = io.WriteString(w, text)
+}
+
+// shownURL is a URL without user information, query and fragment, which may be secret.
+func shownURL(raw string) string {
+	raw, _, _ = strings.Cut(raw, "?")
+	raw, _, _ = strings.Cut(raw, "#")
+	scheme, after, found := strings.Cut(raw, "://")
+	if !found {
+		return raw
+	}
+	authority, path, _ := strings.Cut(after, "/")
+	if i := strings.LastIndexByte(authority, '@'); i >= 0 {
+		authority = authority[i+1:]
+	}
+	return scheme + "://" + authority + "/" + path
+}
+
+// hostOf is the host and port of a target, which is host:port or an http:// URL.
+func hostOf(target string) string {
+	_, after, found := strings.Cut(shownURL(target), "://")
+	if !found {
+		return target
+	}
+	authority, _, _ := strings.Cut(after, "/")
+	if _, _, err := net.SplitHostPort(authority); err != nil {
+		authority += ":80"
+	}
+	return authority
+}
+
+// bufferPool shares the relays' buffers with [httputil.ReverseProxy].
+type bufferPool struct{}
+
+func (bufferPool) Get() []byte  { return *buffers.Get().(*[]byte) }
+func (bufferPool) Put(b []byte) { buffers.Put(&b) }

@@ -1,0 +1,70 @@
+package forwarder
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/user"
+	"slices"
+	"strconv"
+
+	"github.com/sallyport/sallyport/step/peeruid"
+	"github.com/sallyport/sallyport/step/upstream"
+)
+
+// Users returns a function for Config.Admit: it admits the user of this process, root, the
+// user _apt if this process runs as root (apt's download methods drop to it), and the
+// given users.
+func Users(more ...uint32) func(uid uint32) bool {
+	own := uint32(os.Getuid())
+	admitted := append([]uint32{own, 0}, more...)
+	if own == 0 {
+		if u, err := user.Lookup("_apt"); err == nil {
+			if id, err := strconv.ParseUint(u.Uid, 10, 32); err == nil {
+				admitted = append(admitted, uint32(id))
+			}
+		}
+	}
+	return func(uid uint32) bool { return slices.Contains(admitted, uid) }
+}
+
+// admitUser returns nil if a peer's user may use the forwarder.
+func (f *Forwarder) admitUser(c net.Conn) *Refusal {
+	of := f.config.peerUID
+	if of == nil {
+		of = peeruid.Of
+	}
+	uid, err := of(c)
+	switch {
+	case err != nil:
+		return notAdmitted("an unknown user", err.Error())
+	case !f.config.Admit(uid):
+		return notAdmitted(fmt.Sprintf("user %d", uid), "this user may not use the step's forwarder")
+	}
+	return nil
+}
+
+func admitNetwork(c net.Conn, networks []netip.Prefix) *Refusal {
+	a, ok := c.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return notAdmitted("an unknown address", "not a TCP connection")
+	}
+	address := a.AddrPort().Addr().Unmap().WithZone("")
+	if !slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Contains(address) }) {
+		return notAdmitted("address "+address.String(), "the address is not in a network of the containers")
+	}
+	return nil
+}
+
+func notAdmitted(who, why string) *Refusal {
+	return connectionRefusal(who, local(http.StatusForbidden, "peer_not_admitted", why,
+		"run the tool as the user that started the forwarder, or admit its user with --allow-uid"))
+}
+
+// connectionRefusal is a refusal of a connection as a whole. It is printed once for each
+// cause.
+func connectionRefusal(who string, r *upstream.Refusal) *Refusal {
+	return &Refusal{Action: "connection", Target: who, Refusal: *r}
+}

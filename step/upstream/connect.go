@@ -1,0 +1,196 @@
+package upstream
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/sallyport/sallyport/step/token"
+)
+
+// Errors of [Client.Connect] and [Client.RoundTrip], for errors.Is.
+var (
+	// ErrUnreachable means that no proxy could be reached, or that none responded.
+	ErrUnreachable = errors.New("upstream: no proxy responds")
+	// ErrToken means that the source has no token.
+	ErrToken = errors.New("upstream: no token")
+	// ErrTarget means that the target cannot be sent in a request line.
+	ErrTarget = errors.New("upstream: the target has characters that no target has")
+)
+
+const (
+	firstBackoff   = 50 * time.Millisecond
+	maxBackoff     = 2 * time.Second
+	maxTargetBytes = 512
+)
+
+// Connect opens a tunnel to a target, host:port, as the tool wrote it. Sallyport decides
+// about the spelling. It returns the stream, or Sallyport's refusal, or an error of
+// [ErrUnreachable], [ErrToken] or [ErrTarget].
+//
+// A CONNECT that got no response is repeated, as is one that a proxy refused because it
+// shuts down, until Config.RetryFor has passed. No byte of the tool is sent before the
+// tunnel is open, so that a repetition repeats nothing of the tool's.
+func (c *Client) Connect(ctx context.Context, target string) (Stream, *Refusal, error) {
+	if !isTarget(target) {
+		return nil, nil, ErrTarget
+	}
+	t, err := c.config.Token.Token(ctx)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrToken, err)
+	}
+	stream, refusal, err := c.connectRetrying(ctx, target, t)
+	if refusal == nil || refusal.Reason != "credential_expired" {
+		return stream, refusal, err
+	}
+	fresh, err := c.config.Token.Renew(ctx, t)
+	if err != nil || fresh.Same(t) {
+		return nil, refusal, nil
+	}
+	return c.connectRetrying(ctx, target, fresh)
+}
+
+// connectRetrying repeats a CONNECT that got no response, and one that a proxy refused
+// because it shuts down.
+func (c *Client) connectRetrying(ctx context.Context, target string, t token.Token) (Stream, *Refusal, error) {
+	for attempts := c.newAttempts(); ; {
+		stream, refusal, err := c.connectOnce(ctx, target, t)
+		repeat := err != nil && !isCertificate(err) || refusal != nil && refusal.Reason == "shutting_down"
+		if repeat && attempts.wait(ctx) {
+			c.config.Log.Debug("CONNECT repeated", "target", target, "error", err)
+			continue
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+		}
+		return stream, refusal, nil
+	}
+}
+
+// isTarget reports whether a target is printable ASCII without spaces, of a bounded
+// length, so that it stays one word of a request line.
+func isTarget(s string) bool {
+	return s != "" && len(s) <= maxTargetBytes && strings.IndexFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f }) < 0
+}
+
+// attempts bounds the repetitions of one operation.
+type attempts struct {
+	until   time.Time
+	backoff time.Duration
+}
+
+func (c *Client) newAttempts() *attempts {
+	return &attempts{until: time.Now().Add(c.config.RetryFor), backoff: firstBackoff}
+}
+
+// wait pauses before the next attempt, and reports whether there is one.
+func (a *attempts) wait(ctx context.Context) bool {
+	pause := a.backoff/2 + rand.N(a.backoff)
+	a.backoff = min(2*a.backoff, maxBackoff)
+	if time.Now().Add(pause).After(a.until) {
+		return false
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// get returns a connection on which nothing has been sent: a ready one, or a new one.
+func (c *Client) get(ctx context.Context) (*conn, error) {
+	if ready := c.pool.take(); ready != nil {
+		return ready, nil
+	}
+	return c.dialAny(ctx)
+}
+
+// connectOnce sends one CONNECT and reads its response.
+func (c *Client) connectOnce(ctx context.Context, target string, t token.Token) (_ Stream, _ *Refusal, err error) {
+	conn, err := c.get(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = conn.Close()
+			if ctx.Err() == nil {
+				c.proxies.failed(conn.proxy)
+			}
+		}
+	}()
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(past) })
+	defer stop()
+	if err = conn.SetDeadline(time.Now().Add(c.config.AnswerTimeout)); err != nil {
+		return nil, nil, err
+	}
+	head := "CONNECT " + target + " HTTP/1.1\r\nHost: " + target + "\r\nProxy-Authorization: Bearer " + t.Reveal() + "\r\n\r\n"
+	if _, err = io.WriteString(conn, head); err != nil {
+		return nil, nil, fmt.Errorf("send CONNECT to proxy %s: %w", conn.proxy.address, err)
+	}
+	limited := &io.LimitedReader{R: conn, N: c.config.MaxAnswerBytes}
+	r := bufio.NewReaderSize(limited, 2<<10)
+	resp, err := readAnswer(r)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read the response of proxy %s to CONNECT: %w", conn.proxy.address, err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		if !stop() || conn.SetDeadline(time.Time{}) != nil {
+			return nil, nil, context.Cause(ctx)
+		}
+		limited.N = math.MaxInt64
+		if r.Buffered() == 0 {
+			return conn.Stream, nil, nil
+		}
+		return &buffered{Stream: conn.Stream, r: r}, nil, nil
+	}
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, maxRefusalText))
+	_ = conn.Close()
+	refusal := ParseRefusal(resp.StatusCode, resp.Header, string(text))
+	if refusal.Reason == "" {
+		return nil, nil, fmt.Errorf("proxy %s responded %d without a reason: it is not Sallyport, or another proxy is in between", conn.proxy.address, resp.StatusCode)
+	}
+	if refusal.Reason == "shutting_down" {
+		c.proxies.failed(conn.proxy)
+	}
+	return nil, refusal, nil
+}
+
+// readAnswer reads the response to a CONNECT, without the interim responses before it.
+func readAnswer(r *bufio.Reader) (*http.Response, error) {
+	request := &http.Request{Method: http.MethodConnect}
+	for range 5 {
+		resp, err := http.ReadResponse(r, request)
+		if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+			return nil, errors.New("the connection ended without a complete response")
+		}
+		if err != nil {
+			return nil, err
+		}
+		if resp.StatusCode >= 200 {
+			return resp, nil
+		}
+	}
+	return nil, errors.New("too many interim responses")
+}
+
+// buffered is a stream whose first bytes came together with the response.
+type buffered struct {
+	Stream
+	r *bufio.Reader
+}
+
+func (b *buffered) Read(p []byte) (int, error) { return b.r.Read(p) }
+
+func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }

@@ -1,0 +1,82 @@
+package upstream
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// keptFor is how long a connection waits for its next request: less than the server's
+// idle timeout of one minute.
+const keptFor = 20 * time.Second
+
+// newTransport returns the transport for absolute-form requests. All connections are of
+// [Client.get]; the URL of the proxy only selects the form of the request.
+//
+// net/http repeats a request on a new connection only if it has no content and the kept
+// connection ended without a response (RFC 9110 section 9.2.2).
+func (c *Client) newTransport() *http.Transport {
+	t := &http.Transport{
+		DisableCompression:     true,
+		MaxIdleConns:           32,
+		MaxIdleConnsPerHost:    32,
+		IdleConnTimeout:        keptFor,
+		ExpectContinueTimeout:  time.Second,
+		MaxResponseHeaderBytes: 1 << 20,
+		WriteBufferSize:        16 << 10,
+		ReadBufferSize:         16 << 10,
+	}
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return c.getRetrying(ctx) }
+	t.Proxy = http.ProxyURL(&url.URL{Scheme: "https", Host: "sallyport.invalid:443"})
+	// A custom TLS dialer is trusted to have done the handshake: plain proxies, which need
+	// Config.Plaintext, use it too.
+	t.DialTLSContext = dial
+	t.DialContext = dial
+	return t
+}
+
+// getRetrying is get, repeated until Config.RetryFor has passed: nothing has been sent.
+func (c *Client) getRetrying(ctx context.Context) (net.Conn, error) {
+	attempts := c.newAttempts()
+	for {
+		conn, err := c.get(ctx)
+		if err == nil {
+			return conn.Stream, nil
+		}
+		if isCertificate(err) || !attempts.wait(ctx) {
+			return nil, err
+		}
+	}
+}
+
+// RoundTrip sends an absolute-form request for an http:// URL to Sallyport. It replaces
+// Proxy-Authorization by the step's token. The response may be Sallyport's refusal (see
+// [IsRefusal]). Errors are of [ErrToken] and [ErrUnreachable].
+func (c *Client) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL == nil || r.URL.Scheme != "http" {
+		closeBody(r)
+		return nil, ErrTarget // another scheme would make the transport tunnel it
+	}
+	t, err := c.config.Token.Token(r.Context())
+	if err != nil {
+		closeBody(r)
+		return nil, fmt.Errorf("%w: %w", ErrToken, err)
+	}
+	r = r.Clone(r.Context())
+	r.Header.Set("Proxy-Authorization", "Bearer "+t.Reveal())
+	resp, err := c.transport.RoundTrip(r)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	return resp, nil
+}
+
+// closeBody closes a request's content, as [http.RoundTripper] requires.
+func closeBody(r *http.Request) {
+	if r.Body != nil {
+		_ = r.Body.Close()
+	}
+}
