@@ -117,11 +117,17 @@ func (c *Client) get(ctx context.Context) (*conn, error) {
 }
 
 // connectOnce sends one CONNECT and reads its response.
-func (c *Client) connectOnce(ctx context.Context, target string, t token.Token) (_ Stream, _ *Refusal, err error) {
+func (c *Client) connectOnce(ctx context.Context, target string, t token.Token) (Stream, *Refusal, error) {
 	conn, err := c.get(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
+	return c.ask(ctx, conn, target, t)
+}
+
+// ask sends a CONNECT on a connection, and reads its response. The connection is closed
+// unless it becomes the stream.
+func (c *Client) ask(ctx context.Context, conn *conn, target string, t token.Token) (_ Stream, _ *Refusal, err error) {
 	defer func() {
 		if err != nil {
 			_ = conn.Close()

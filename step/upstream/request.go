@@ -3,10 +3,14 @@ package upstream
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"time"
+
+	"github.com/sallyport/sallyport/step/token"
 )
 
 // keptFor is how long a connection waits for its next request: less than the server's
@@ -29,7 +33,10 @@ func (c *Client) newTransport() *http.Transport {
 		WriteBufferSize:        16 << 10,
 		ReadBufferSize:         16 << 10,
 	}
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return c.getRetrying(ctx) }
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		stream, _, err := c.getRetrying(ctx)
+		return stream, err
+	}
 	t.Proxy = http.ProxyURL(&url.URL{Scheme: "https", Host: "sallyport.invalid:443"})
 	// A custom TLS dialer is trusted to have done the handshake: plain proxies, which need
 	// Config.Plaintext, use it too.
@@ -39,22 +46,23 @@ func (c *Client) newTransport() *http.Transport {
 }
 
 // getRetrying is get, repeated until Config.RetryFor has passed: nothing has been sent.
-func (c *Client) getRetrying(ctx context.Context) (net.Conn, error) {
+func (c *Client) getRetrying(ctx context.Context) (Stream, *proxy, error) {
 	attempts := c.newAttempts()
 	for {
 		conn, err := c.get(ctx)
 		if err == nil {
-			return conn.Stream, nil
+			return conn.Stream, conn.proxy, nil
 		}
 		if isCertificate(err) || !attempts.wait(ctx) {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 }
 
 // RoundTrip sends an absolute-form request for an http:// URL to Sallyport. It replaces
 // Proxy-Authorization by the step's token. The response may be Sallyport's refusal (see
-// [IsRefusal]). Errors are of [ErrToken] and [ErrUnreachable].
+// [IsRefusal]). The body of a response of 101 is a [Stream]'s reader and writer, with
+// CloseWrite. Errors are of [ErrToken], [ErrTarget] and [ErrUnreachable].
 func (c *Client) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.URL == nil || r.URL.Scheme != "http" {
 		closeBody(r)
@@ -65,14 +73,46 @@ func (c *Client) RoundTrip(r *http.Request) (*http.Response, error) {
 		closeBody(r)
 		return nil, fmt.Errorf("%w: %w", ErrToken, err)
 	}
-	r = r.Clone(r.Context())
+	resp, err := c.send(r, t)
+	if err != nil || resp.Header.Get("Sallyport-Reason") != "credential_expired" || r.Body != nil && r.Body != http.NoBody {
+		return resp, err
+	}
+	// The request had no content and was not passed on.
+	fresh, err := c.config.Token.Renew(r.Context(), t)
+	if err != nil || fresh.Same(t) {
+		return resp, nil
+	}
+	_ = resp.Body.Close()
+	return c.send(r, fresh)
+}
+
+// send sends a request with a token.
+func (c *Client) send(r *http.Request, t token.Token) (*http.Response, error) {
+	var used net.Conn
+	ctx := httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { used = i.Conn }})
+	r = r.Clone(ctx)
 	r.Header.Set("Proxy-Authorization", "Bearer "+t.Reveal())
 	resp, err := c.transport.RoundTrip(r)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
+	if both, ok := resp.Body.(io.ReadWriteCloser); ok && resp.StatusCode == http.StatusSwitchingProtocols {
+		if stream, ok := used.(Stream); ok {
+			resp.Body = &switched{both, stream}
+		}
+	}
 	return resp, nil
 }
+
+// switched is the body of a response of 101, whose directions end separately: net/http
+// gives it no CloseWrite.
+type switched struct {
+	io.ReadWriteCloser
+	stream Stream
+}
+
+// CloseWrite ends the direction of writing.
+func (s *switched) CloseWrite() error { return s.stream.CloseWrite() }
 
 // closeBody closes a request's content, as [http.RoundTripper] requires.
 func closeBody(r *http.Request) {
