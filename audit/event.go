@@ -148,6 +148,10 @@ type Source struct {
 // have no event of their own.
 const Repeats = "repeats"
 
+// Relaxed is an attribute of an allow of a tunnel: the keys of the rule that relax the check
+// of its ClientHello, ech and no_sni. Without the attribute, nothing is relaxed.
+const Relaxed = "relaxed"
+
 // Attribute is one further value of an event.
 type Attribute struct {
 	Name  string

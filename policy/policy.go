@@ -132,10 +132,15 @@ type Decision struct {
 	Exceptions []AppliedException
 	Protocol   Protocol
 	Address    bool // an IP literal is allowed as the target
-	Limits     Limits
-	Expires    time.Time     // zero: the allow has no end of its own
-	Input      []byte        // the canonical JSON that was evaluated
-	Duration   time.Duration // of the evaluation
+	// ECH accepts a ClientHello with the extension encrypted_client_hello (RFC 9849); its
+	// outer server name must still be the target.
+	ECH bool
+	// NoSNI accepts a ClientHello without a server name, and never one with another name.
+	NoSNI    bool
+	Limits   Limits
+	Expires  time.Time     // zero: the allow has no end of its own
+	Input    []byte        // the canonical JSON that was evaluated
+	Duration time.Duration // of the evaluation
 }
 
 // AppliedException is an exception of a policy's documents that applied to a request.

@@ -65,8 +65,24 @@ func (p *evaluation) event(verdict policy.Verdict, reason policy.Reason) *audit.
 	if len(p.prohibited) > 0 {
 		e.Attributes = append(e.Attributes, audit.Attribute{Name: "prohibited_addresses", Value: strings.Join(p.prohibited, ", ")})
 	}
+	if relaxed := relaxationsOf(d); relaxed != "" && verdict == policy.Allow && p.attempt.Action == policy.Connect {
+		e.Attributes = append(e.Attributes, audit.Attribute{Name: audit.Relaxed, Value: relaxed})
+	}
 	copyExceptions(e, d.Exceptions)
 	return e
+}
+
+// relaxationsOf lists the keys of the rule that relax the check of the ClientHello.
+func relaxationsOf(d *policy.Decision) string {
+	switch {
+	case d.ECH && d.NoSNI:
+		return "ech, no_sni"
+	case d.ECH:
+		return "ech"
+	case d.NoSNI:
+		return "no_sni"
+	}
+	return ""
 }
 
 // source is whose share of the log's queues the attempt's events take. A step whose

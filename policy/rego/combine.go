@@ -87,10 +87,12 @@ func strictest(d *policy.Decision, allows []entry) {
 	if len(allows) == 0 {
 		return
 	}
-	d.Protocol, d.Address = policy.ProtocolAny, true
+	d.Protocol, d.Address, d.ECH, d.NoSNI = policy.ProtocolAny, true, true, true
 	for _, e := range allows {
 		if e.protocol != policy.ProtocolAny {
 			d.Protocol = policy.ProtocolTLS
+			// protocol: "any" requires no ClientHello, so it includes both relaxations.
+			d.ECH, d.NoSNI = d.ECH && e.ech, d.NoSNI && e.noSNI
 		}
 		d.Address = d.Address && e.address
 		d.Limits.Lifetime = least(d.Limits.Lifetime, e.limits.Lifetime)
@@ -100,6 +102,9 @@ func strictest(d *policy.Decision, allows []entry) {
 		d.Limits.StepSent = least(d.Limits.StepSent, e.limits.StepSent)
 		d.Limits.StepReceived = least(d.Limits.StepReceived, e.limits.StepReceived)
 		d.Expires = earliest(d.Expires, e.expires)
+	}
+	if d.Protocol == policy.ProtocolAny {
+		d.ECH, d.NoSNI = false, false // there is no ClientHello to accept
 	}
 }
 

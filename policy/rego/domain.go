@@ -36,7 +36,7 @@ var egress = &domain{
 	organizationSets: []string{setAllow, setDeny, setReport, setDelegate},
 	repositorySets:   []string{setAllow, setDeny},
 	keys: map[string][]string{
-		setAllow:    {"rule", "message", "protocol", "allow_ip_literal", "limits", "expires"},
+		setAllow:    {"rule", "message", "protocol", "allow_ip_literal", "ech", "no_sni", "limits", "expires"},
 		setDeny:     {"rule", "message", "enforce_in_report_mode"},
 		setReport:   {"rule", "message"},
 		setDelegate: {"rule", "message"},

@@ -21,6 +21,8 @@ const maxMessageBytes = 1024
 //	message   a text for the client
 //	protocol  "tls" (default) or "any"
 //	allow_ip_literal true: the entry also allows IP literals
+//	ech       true: the ClientHello may have the extension encrypted_client_hello
+//	no_sni    true: the ClientHello may lack a server name
 //	limits    {"lifetime": "2h", "idle": "5m", "bytes_sent": 1048576, "bytes_received": 1073741824, "step_bytes_sent": 10485760, "step_bytes_received": 10737418240}:
 //	          durations as Go writes them, sizes in bytes
 //	expires   an RFC 3339 time from which on the entry does not count
@@ -32,6 +34,8 @@ type entry struct {
 	message  string
 	protocol policy.Protocol
 	address  bool
+	ech      bool
+	noSNI    bool
 	limits   policy.Limits
 	expires  time.Time
 	always   bool
@@ -43,6 +47,8 @@ var valueHint = map[string]string{
 	"message":                "write a string",
 	"protocol":               `write "tls" or "any"`,
 	"allow_ip_literal":       "write true or false",
+	"ech":                    "write true or false",
+	"no_sni":                 "write true or false",
 	"enforce_in_report_mode": "write true or false",
 	"limits":                 `write any of {"lifetime": "2h", "idle": "5m", "bytes_sent": 1048576, "bytes_received": 1073741824, "step_bytes_sent": 10485760, "step_bytes_received": 10737418240}`,
 	"action":                 "write one of refresh_policy, forward, refresh_names, refresh_resource",
@@ -94,6 +100,10 @@ func (e *entry) set(key string, value ast.Value) (err error) {
 		e.message = shorten(e.message)
 	case "allow_ip_literal":
 		e.address, err = boolean(value)
+	case "ech":
+		e.ech, err = boolean(value)
+	case "no_sni":
+		e.noSNI, err = boolean(value)
 	case "enforce_in_report_mode":
 		e.always, err = boolean(value)
 	case "protocol":

@@ -125,6 +125,8 @@ func described(d policy.Decision, err error) string {
 	add(d.Mode == policy.Report, "report")
 	add(d.WouldDeny, "would_deny")
 	add(d.Protocol == policy.ProtocolAny, "protocol=any")
+	add(d.ECH, "ech")
+	add(d.NoSNI, "no_sni")
 	add(d.Address, "address")
 	add(d.Limits.Lifetime != 0, "lifetime=%s", d.Limits.Lifetime)
 	add(d.Limits.Idle != 0, "idle=%s", d.Limits.Idle)

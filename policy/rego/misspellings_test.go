@@ -43,7 +43,7 @@ var (
 		return checkValue("limits", ast.NewObject([2]*ast.Term{ast.StringTerm(key), ast.IntNumberTerm(1)})) != ""
 	})
 	denyFlags  = slices.DeleteFunc(slices.Clone(egress.keys[setDeny]), func(key string) bool { return key == "rule" || key == "message" })
-	allowFlags = slices.DeleteFunc(slices.Clone(egress.keys[setAllow]), func(key string) bool { return key != "allow_ip_literal" })
+	allowFlags = slices.DeleteFunc(slices.Clone(egress.keys[setAllow]), func(key string) bool { return key != "allow_ip_literal" && key != "ech" && key != "no_sni" })
 )
 
 func misspelledPlaces() []misspelledPlace {

@@ -88,6 +88,8 @@ const (
 	flagAny     = 1 << iota // protocol: any
 	flagAddress             // allow_ip_literal: true
 	flagAlways              // enforce_in_report_mode: true
+	flagECH                 // ech: true
+	flagNoSNI               // no_sni: true
 	flagExpires             // it has an end
 )
 
@@ -121,6 +123,8 @@ func appendEntry(b []byte, e *entry) []byte {
 	set(e.protocol == policy.ProtocolAny, flagAny)
 	set(e.address, flagAddress)
 	set(e.always, flagAlways)
+	set(e.ech, flagECH)
+	set(e.noSNI, flagNoSNI)
 	set(!e.expires.IsZero(), flagExpires)
 	b = append(b, flags)
 	b = appendText(b, e.rule)
@@ -180,7 +184,11 @@ func (r *wireReader) entry(set string) (e entry) {
 	if flags&flagAny != 0 {
 		e.protocol = policy.ProtocolAny
 	}
+	if flags&(flagECH|flagNoSNI) != 0 && set != setAllow {
+		r.fail("the flags of an entry")
+	}
 	e.address, e.always = flags&flagAddress != 0, flags&flagAlways != 0
+	e.ech, e.noSNI = flags&flagECH != 0, flags&flagNoSNI != 0
 	e.rule, e.message = r.text(), r.text()
 	if e.rule == "" || len(e.message) > maxMessageBytes {
 		r.fail("an entry")

@@ -128,12 +128,24 @@ func outcome(verdict policy.Verdict, wouldDeny bool) string {
 	return "allow"
 }
 
+// protocolText is what a tunnel must start with, with the relaxations of the ClientHello.
+func protocolText(d policy.Decision) string {
+	text := d.Protocol.String()
+	if d.ECH {
+		text += ", ech: true"
+	}
+	if d.NoSNI {
+		text += ", no_sni: true"
+	}
+	return text
+}
+
 // printDecided writes a decision for people.
 func printDecided(b *strings.Builder, d policy.Decision) {
 	printVerdict(b, d)
 	line := cli.FieldLines(b)
 	if d.Verdict == policy.Allow {
-		line("protocol", d.Protocol.String())
+		line("protocol", protocolText(d))
 		line("limits", limitsText(d.Limits))
 		if !d.Expires.IsZero() {
 			line("expires", d.Expires.Format(time.RFC3339))
@@ -247,6 +259,8 @@ type decidedJSON struct {
 	Exceptions []string `json:"exceptions,omitempty"`
 	Message    string   `json:"message,omitempty"`
 	Protocol   string   `json:"protocol,omitempty"`
+	ECH        bool     `json:"ech,omitempty"`
+	NoSNI      bool     `json:"no_sni,omitempty"`
 	Limits     string   `json:"limits,omitempty"`
 	Expires    string   `json:"expires,omitempty"`
 	Revision   string   `json:"revision"`
@@ -262,6 +276,7 @@ func decisionJSON(d policy.Decision) decidedJSON {
 	}
 	if d.Verdict == policy.Allow {
 		j.Protocol, j.Limits = d.Protocol.String(), limitsText(d.Limits)
+		j.ECH, j.NoSNI = d.ECH, d.NoSNI
 	}
 	if !d.Expires.IsZero() {
 		j.Expires = d.Expires.Format(time.RFC3339)

@@ -21,7 +21,8 @@ func newPolicyCheck() *cobra.Command {
 		Use:   "check DIR",
 		Short: "Check a policy as a server does",
 		Long: `Compile the policy in DIR and report every error and every warning, with file and
-line. Tests are not run: see "policy test".`,
+line. A note explains what each allow gives up that relaxes the check of the
+ClientHello. Tests are not run: see "policy test".`,
 		Args: oneDirectory,
 	}
 	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)
@@ -56,14 +57,17 @@ line. Tests are not run: see "policy test".`,
 			}
 		}
 		warnings = append(slices.DeleteFunc(warnings, namesUnknown), slices.Concat(rego.Undelegated(snapshot), ignored)...)
+		notes := rego.Relaxations(snapshot)
 		out := c.OutOrStdout()
 		failed := len(problems) > 0 || *strict && len(warnings) > 0
 		if asJSON() {
-			result := checkJSON{args[0], !failed, len(snapshot.Files), append(problemsJSON(args[0], "error", problems), problemsJSON(args[0], "warning", warnings)...)}
+			result := checkJSON{args[0], !failed, len(snapshot.Files), slices.Concat(problemsJSON(args[0], "error", problems),
+				problemsJSON(args[0], "warning", warnings), problemsJSON(args[0], "note", notes))}
 			return cli.PrintFinding(out, result, failed)
 		}
 		printPolicyErrors(out, args[0], "", problems)
 		printPolicyErrors(out, args[0], "warning: ", warnings)
+		printPolicyErrors(out, args[0], "note: ", notes)
 		if failed {
 			return fmt.Errorf("%s: %d errors, %d warnings", args[0], len(problems), len(warnings))
 		}
