@@ -56,7 +56,7 @@ release: ## build bin/sallyport reproducibly, without this machine's paths in it
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || echo 0) $(NOCGO) $(GO) test ./cmd/sallyport -run TestManPages -count=1 -args -man $(abspath $(BIN))/man
 
 needs: ## get what a bare machine lacks: PostgreSQL, PgBouncer, curl, git, ssh
-	@sh tools/needs.sh curl git ssh pgbouncer
+	@sh tools/needs.sh curl git ssh pgbouncer nft ip
 
 demo-needs:
 	@sh tools/needs.sh curl git

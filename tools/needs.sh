@@ -11,6 +11,7 @@ for program in "$@"; do
 	PATH=$PATH:/usr/sbin command -v "$program" >/dev/null 2>&1 && continue
 	case $program in
 	pgbouncer) [ "$(id -u)" = 0 ] && missing="$missing pgbouncer" || echo "no PgBouncer: its test is skipped (apt-get install pgbouncer)" ;;
+	nft | ip) [ "$(id -u)" = 0 ] && missing="$missing $([ "$program" = nft ] && echo nftables || echo iproute2)" || echo "no $program: the tests of firewall rules are skipped" ;;
 	ssh) missing="$missing openssh-client" ;;
 	*) missing="$missing $program" ;;
 	esac
