@@ -162,25 +162,3 @@ func TestOperationsNamesReasons(t *testing.T) {
 		}
 	}
 }
-
-// TestOperationsRulesForNftables reads the page's rule set with nft, where that
-// is installed.
-func TestOperationsRulesForNftables(t *testing.T) {
-	rules := blocks(t, "nft", operations)
-	nft, err := exec.LookPath("nft")
-	if err != nil {
-		for _, b := range rules {
-			if strings.Count(b.text, "{") != strings.Count(b.text, "}") || !strings.Contains(b.text, "reject") {
-				t.Errorf("the rule set is not closed:\n%s", b.text)
-			}
-		}
-		return
-	}
-	for _, b := range rules {
-		cmd := exec.CommandContext(t.Context(), nft, "--check", "--file", "-")
-		cmd.Stdin = strings.NewReader(b.text)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Errorf("nft: %v\n%s", err, out)
-		}
-	}
-}
