@@ -18,7 +18,8 @@ import (
 
 // TestDatabaseKilledUnderCommands: PostgreSQL ends the sessions of a command in the
 // middle of its work. The command ends with a message and a status other than 0, and
-// its incomplete output is not taken for complete and does not block the next attempt.
+// its incomplete output does not pass for a complete one, nor does it block the next
+// attempt.
 func TestDatabaseKilledUnderCommands(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t)

@@ -59,17 +59,23 @@ func (p *evaluation) event(verdict policy.Verdict, reason policy.Reason) *audit.
 		}
 		e.DialedAddress = e.Addresses[0]
 	}
-	if p.attempt.Peer.IsValid() {
-		e.Attributes = append(e.Attributes, audit.Attribute{Name: "proxy_protocol_peer", Value: p.attempt.Peer.Unmap().String()})
-	}
-	if len(p.prohibited) > 0 {
-		e.Attributes = append(e.Attributes, audit.Attribute{Name: "prohibited_addresses", Value: strings.Join(p.prohibited, ", ")})
-	}
-	if relaxed := relaxationsOf(d); relaxed != "" && verdict == policy.Allow && p.attempt.Action == policy.Connect {
-		e.Attributes = append(e.Attributes, audit.Attribute{Name: audit.Relaxed, Value: relaxed})
-	}
+	e.Attributes = p.attributes(verdict)
 	copyExceptions(e, d.Exceptions)
 	return e
+}
+
+// attributes returns the attributes of a decision's event.
+func (p *evaluation) attributes(verdict policy.Verdict) (list []audit.Attribute) {
+	if p.attempt.Peer.IsValid() {
+		list = append(list, audit.Attribute{Name: "proxy_protocol_peer", Value: p.attempt.Peer.Unmap().String()})
+	}
+	if len(p.prohibited) > 0 {
+		list = append(list, audit.Attribute{Name: "prohibited_addresses", Value: strings.Join(p.prohibited, ", ")})
+	}
+	if relaxed := relaxationsOf(&p.decision); relaxed != "" && verdict == policy.Allow && p.attempt.Action == policy.Connect {
+		list = append(list, audit.Attribute{Name: audit.Relaxed, Value: relaxed})
+	}
+	return list
 }
 
 // relaxationsOf lists the keys of the rule that relax the check of the ClientHello.
