@@ -33,7 +33,7 @@ var printed = map[string]int{
 	"cmd/sallyport/internal/policycmd/explain.go: FindingError":       1,
 	"cmd/sallyport/internal/policycmd/replay.go: FindingError":        1,
 	"cmd/sallyport/internal/verifycmd/reportjson.go: FindingError":    1,
-	"cmd/sallyport/internal/webhookcmd/testreport.go: FindingError":         1,
+	"cmd/sallyport/internal/webhookcmd/testreport.go: FindingError":   1,
 }
 
 // TestNoOtherExits: the program ends by an error that exitOf prints, or at one of the

@@ -2,7 +2,9 @@
 package printable
 
 import (
+	"fmt"
 	"strconv"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 )
@@ -19,6 +21,27 @@ func Quote(s string) string {
 	return strconv.QuoteToASCII(s)
 }
 
+// Lines returns a text of several lines for a terminal: line feeds and tabs stay, and every
+// other character that [IsClean] excludes is escaped as in a Go string. Bytes that are not
+// UTF-8 are escaped as \xNN. Backslashes stay as they are, so the result cannot be read back.
+func Lines(s string) string {
+	var b strings.Builder
+	for len(s) > 0 {
+		r, size := utf8.DecodeRuneInString(s)
+		switch {
+		case r == utf8.RuneError && size == 1:
+			fmt.Fprintf(&b, `\x%02x`, s[0])
+		case r == '\n' || r == '\t' || isClean(r):
+			b.WriteString(s[:size])
+		default:
+			quoted := strconv.QuoteRuneToASCII(r)
+			b.WriteString(quoted[1 : len(quoted)-1])
+		}
+		s = s[size:]
+	}
+	return b.String()
+}
+
 // IsClean reports whether s can be shown, logged and stored unchanged: valid UTF-8 of
 // graphic characters. It excludes control characters, line ends, characters that
 // change the direction of text, and U+FFFD, which replaces lost bytes.
@@ -27,9 +50,13 @@ func IsClean(s string) bool {
 		return false
 	}
 	for _, r := range s {
-		if !unicode.IsGraphic(r) || r == utf8.RuneError || r != ' ' && unicode.IsSpace(r) {
+		if !isClean(r) {
 			return false
 		}
 	}
 	return true
+}
+
+func isClean(r rune) bool {
+	return unicode.IsGraphic(r) && r != utf8.RuneError && (r == ' ' || !unicode.IsSpace(r))
 }

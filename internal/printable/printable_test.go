@@ -30,3 +30,35 @@ func TestIsClean(t *testing.T) {
 		}
 	}
 }
+
+// TestLines: a text for a terminal keeps its lines, and has no character that controls the
+// terminal or hides text.
+func TestLines(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                              "",
+		"{\"a\": 1,\n\t\"b\": \"ü\"}\n": "{\"a\": 1,\n\t\"b\": \"ü\"}\n",
+		"\x1b]0;title\a\x1b[2J":         `\x1b]0;title\a\x1b[2J`,
+		"a\rb\x00\u202e\u2028\u0085":    `a\rb\x00\u202e\u2028\u0085`,
+		"\xff\xc3(\ufffd":               `\xff\xc3(\ufffd`,
+	} {
+		if got := Lines(text); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
+
+// FuzzLines: every line of the result can be shown, and clean text stays as it is.
+func FuzzLines(f *testing.F) {
+	f.Add("a\x1b[31m\u202eb\xff")
+	f.Fuzz(func(t *testing.T, text string) {
+		got := Lines(text)
+		for line := range strings.Lines(got) {
+			if rest := strings.ReplaceAll(strings.TrimSuffix(line, "\n"), "\t", ""); !IsClean(rest) {
+				t.Fatalf("%q became %q", text, got)
+			}
+		}
+		if IsClean(text) && got != text {
+			t.Fatalf("%q became %q", text, got)
+		}
+	})
+}

@@ -21,15 +21,21 @@ import (
 )
 
 type addOptions struct {
-	config, kind, repository, url string
-	events, actions, forwardTo    []string
-	secretFile, tokenFile, api    string
+	config, kind, repository, url                   string
+	events, actions, forwardTo, resources, networks []string
+	endpoints                                       []string // NAME=URL or NAME=agent
+	networksFrom, secretFile, tokenFile, api        string
+
+	newEndpoints []newEndpoint
 }
+
+// newEndpoint is an endpoint that the command adds to the configuration.
+type newEndpoint struct{ name, url string } // url is empty for an agent
 
 func newAdd() *cobra.Command {
 	o := addOptions{}
 	c := &cobra.Command{
-		Use:   "add NAME --repository WORKSPACE/NAME --url https://HOST[:PORT] {--action refresh_policy | --forward-to ENDPOINT}",
+		Use:   "add NAME --repository WORKSPACE/NAME --url https://HOST[:PORT] {--action ACTION | --forward-to NAME | --endpoint NAME=URL | --refresh-resource NAME}",
 		Short: "Create a receiver: secret, path, configuration, and the webhook in Bitbucket",
 		Long: `Create a receiver of webhook deliveries. The command generates a secret and a path
 that cannot be guessed, and prints the receiver's configuration. It writes two files
@@ -40,6 +46,11 @@ configuration.
 With --token-file, the command creates the webhook through Bitbucket Cloud's REST API.
 The token needs the scope webhook. Otherwise the command prints every field to enter
 in Bitbucket.
+
+--forward-to and --refresh-resource name endpoints and resources of the configuration.
+--endpoint adds an endpoint to the printed section and forwards to it: NAME=URL, or
+NAME=agent for one that an agent serves. An endpoint in a private network also needs
+allow_networks, which the configuration check reports.
 
 Add the printed section to the configuration and restart the server; then test the
 receiver with "sallyport webhook test NAME".`,
@@ -59,6 +70,10 @@ receiver with "sallyport webhook test NAME".`,
 	f.StringSliceVar(&o.events, "event", nil, "`EVENT` to deliver; repeatable (default: those of the actions, otherwise pushes and merges)")
 	f.StringSliceVar(&o.actions, "action", nil, "`ACTION` of each delivery: refresh_policy or refresh_names; repeatable")
 	f.StringSliceVar(&o.forwardTo, "forward-to", nil, "`ENDPOINT` of the configuration that receives each delivery; repeatable")
+	f.StringSliceVar(&o.resources, "refresh-resource", nil, "`RESOURCE` of the configuration that matching deliveries refresh; repeatable")
+	f.StringArrayVar(&o.endpoints, "endpoint", nil, "`NAME=URL` or NAME=agent of a new endpoint that receives each delivery; repeatable")
+	f.StringSliceVar(&o.networks, "network", nil, "`NETWORK` that deliveries may come from, such as 192.0.2.0/24; repeatable (default: any)")
+	f.StringVar(&o.networksFrom, "networks-from", "", "`SOURCE` of the networks that deliveries may come from: atlassian")
 	f.StringVar(&o.secretFile, "secret-file", "", "`FILE` for the secret, which must not exist (default: webhook-NAME.secret beside the configuration)")
 	f.StringVar(&o.tokenFile, "token-file", "", "`FILE` with an access token: create the webhook through the API")
 	f.StringVar(&o.api, "api", "", "`URL` of the REST API (default: that of the configuration, otherwise "+defaultAPI+")")
@@ -85,46 +100,21 @@ func (o *addOptions) check(c *cobra.Command, name string) error {
 		return fmt.Errorf("--url %q is not https:// with a host and, if needed, a port: Bitbucket sends the deliveries there%s", o.url, see)
 	}
 	o.url = strings.TrimSuffix(o.url, "/")
-	if len(o.actions) == 0 && len(o.forwardTo) == 0 {
-		return fmt.Errorf("name an --action or --forward-to: a receiver without either only records deliveries%s", see)
+	if err := o.checkEndpoints(); err != nil {
+		return err
+	}
+	if err := o.checkNetworks(); err != nil {
+		return err
+	}
+	if len(o.actions)+len(o.forwardTo)+len(o.resources) == 0 {
+		return fmt.Errorf("name an --action, --forward-to, --endpoint or --refresh-resource: a receiver without any of them only records deliveries%s", see)
 	}
 	for _, a := range o.actions {
-		if err := cli.OneOf("--action", a, []string{string(webhook.RefreshPolicy), string(webhook.RefreshNames)}); err != nil {
+		if err := o.checkAction(a); err != nil {
 			return err
 		}
 	}
 	return o.checkEvents()
-}
-
-func (o *addOptions) productKind() webhook.Kind {
-	if o.kind == webhook.DataCenter.String() {
-		return webhook.DataCenter
-	}
-	return webhook.Cloud
-}
-
-// checkEvents checks the events, and that each action has one that causes it.
-func (o *addOptions) checkEvents() error {
-	kind := o.productKind()
-	if len(o.events) == 0 {
-		for _, key := range webhook.Events(kind) {
-			wanted := webhook.RefreshPolicy.TriggeredBy(kind, key) && (len(o.forwardTo) > 0 || slices.Contains(o.actions, string(webhook.RefreshPolicy)))
-			if wanted || slices.Contains(o.actions, string(webhook.RefreshNames)) && webhook.RefreshNames.TriggeredBy(kind, key) && webhook.HasRepository(kind, key) {
-				o.events = append(o.events, key)
-			}
-		}
-	}
-	for _, key := range o.events {
-		if err := cli.OneOf("--event", key, webhook.Events(kind)); err != nil {
-			return err
-		}
-	}
-	for _, a := range o.actions {
-		if !slices.ContainsFunc(o.events, func(key string) bool { return webhook.Action(a).TriggeredBy(kind, key) }) {
-			return fmt.Errorf("no event of --event causes --action %s", a)
-		}
-	}
-	return nil
 }
 
 func (o *addOptions) run(c *cobra.Command, name string) error {
@@ -139,6 +129,9 @@ func (o *addOptions) run(c *cobra.Command, name string) error {
 	if cfg != nil && cfg.Webhooks != nil && slices.ContainsFunc(cfg.Webhooks.Receivers, func(r config.WebhookReceiver) bool { return r.Name == name }) {
 		return cli.Invalid(fmt.Errorf("%s has a receiver %s: choose another name, or change its secret with `sallyport webhook rotate %s`", file, name, name))
 	}
+	if err := o.checkNames(c.ErrOrStderr(), cfg, file); err != nil {
+		return cli.Invalid(err)
+	}
 	secretFile := o.secretFile
 	if secretFile == "" {
 		secretFile = filepath.Join(filepath.Dir(file), "webhook-"+name+".secret")
@@ -149,7 +142,8 @@ func (o *addOptions) run(c *cobra.Command, name string) error {
 	r := receiver{
 		Name: name, Kind: o.kind, Path: "/hooks/" + name + "-" + pathSuffix(), Secret: secretFile,
 		Previous:   strings.TrimSuffix(secretFile, ".secret") + ".previous-secret",
-		Repository: o.repository, Events: o.events, Actions: o.actions, ForwardTo: o.forwardTo,
+		Repository: o.repository, Events: o.events, Actions: o.actions, ForwardTo: o.forwardTo, Resources: o.resources, Endpoints: o.newEndpoints,
+		Networks: o.networks, NetworksFrom: o.networksFrom,
 		Listener: cfg == nil || cfg.Webhooks == nil, URL: o.url,
 	}
 	var api *hookAPI

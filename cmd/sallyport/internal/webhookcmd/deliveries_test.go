@@ -247,6 +247,7 @@ func TestDeliveriesRefuseMistakes(t *testing.T) {
 		"show another delivery":       {[]string{"show", uuid.NewV4()}, "no such delivery"},
 		"not an id":                   {[]string{"show", "x'; --"}, "not a valid UUID"},
 		"two ids":                     {[]string{"show", pending, two}, "one delivery"},
+		"raw, and no body":            {[]string{"show", pending, "--raw"}, "give it with --body"},
 		"a reason for no body":        {[]string{"show", pending, "--reason", "r"}, "with --body only"},
 		"not a time":                  {[]string{"deliveries", "--since", "yesterday"}, "is not a time"},
 		"not a limit":                 {[]string{"dead-letters", "--limit", "0"}, "from 1 to 1000"},

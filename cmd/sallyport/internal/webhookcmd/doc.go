@@ -4,13 +4,9 @@
 package webhookcmd
 
 import (
-	"fmt"
-	"strings"
-
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
-	"github.com/sallyport/sallyport/internal/config"
 )
 
 // New makes `sallyport webhook`.
@@ -18,31 +14,4 @@ func New() *cobra.Command {
 	parent := &cobra.Command{Use: "webhook", Short: "Create and test receivers of webhooks, replay deliveries, and run agents", Args: cli.NoArguments, RunE: cli.Help}
 	parent.AddCommand(newAdd(), newList(), newRotate(), newTest(), newDeliveries(), newDeadLetters(), newShow(), newReplay(), newAgent(), newAgentCredential())
 	return parent
-}
-
-// loadReceiver reads the configuration and returns the receiver with this name.
-func loadReceiver(path, name string) (*config.Config, *config.WebhookReceiver, error) {
-	cfg, file, err := cli.LoadConfig(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	if cfg.Webhooks == nil {
-		return nil, nil, cli.Invalid(fmt.Errorf("%s has no section webhooks: make a receiver with `sallyport webhook add`", file))
-	}
-	var names []string
-	for i, r := range cfg.Webhooks.Receivers {
-		if r.Name == name {
-			return cfg, &cfg.Webhooks.Receivers[i], nil
-		}
-		names = append(names, r.Name)
-	}
-	return nil, nil, cli.Invalid(cli.OneOf("the receiver", name, names))
-}
-
-// oneName accepts the name of a receiver as the only argument.
-func oneName(c *cobra.Command, args []string) error {
-	if len(args) != 1 || strings.TrimSpace(args[0]) == "" {
-		return cli.Invalid(fmt.Errorf("name one receiver\nsee: %s --help", c.CommandPath()))
-	}
-	return nil
 }

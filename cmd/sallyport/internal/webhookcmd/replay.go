@@ -3,7 +3,9 @@ package webhookcmd
 import (
 	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,19 +25,24 @@ func newShow() *cobra.Command {
 and the last error. DELIVERY is the id of "webhook deliveries", which is decision_id in the
 audit log.
 
-With --body, only the body is printed, as it was received; with --format json, the body is
-the field body in base64. Bodies hold names and e-mail addresses: the audit log records
+With --body, only the body is printed. On a terminal, control characters are escaped;
+--raw prints the bytes as they were received, as a file and a pipe always get them. With
+--format json, the body is the field body in base64. Bodies hold names and e-mail addresses: the audit log records
 who read one, and an auditor's login cannot read them. A body that is older than
 webhooks.body_max_age was deleted.
 ` + instanceUsage,
 		Args: someDeliveries(1),
 	}
 	body := c.Flags().Bool("body", false, "print the body, and record that")
+	raw := c.Flags().Bool("raw", false, "with --body: print the received bytes on a terminal too; they may control it")
 	reason := c.Flags().String("reason", "", "the operator's reason to read the body, as `TEXT` for the audit log")
 	asJSON := cli.AddFormatFlag(c)
 	return withInstance(c, func(c *cobra.Command, client *admin.ControlClient, args []string) error {
 		if *reason != "" && !*body {
 			return cli.Invalid(errors.New("--reason is recorded with --body only"))
+		}
+		if *raw && (!*body || asJSON()) {
+			return cli.Invalid(errors.New("--raw is for the body as text: give it with --body, without --format json"))
 		}
 		shown, err := client.ShowDelivery(c.Context(), admin.ShowDelivery{ID: args[0], Body: *body, Reason: *reason})
 		if err != nil {
@@ -45,12 +52,22 @@ webhooks.body_max_age was deleted.
 		case asJSON():
 			return cli.PrintJSON(c.OutOrStdout(), shown)
 		case *body:
-			_, err = c.OutOrStdout().Write(shown.Body)
-			return err
+			return writeBody(c.OutOrStdout(), shown.Body, *raw)
 		}
 		_, err = fmt.Fprint(c.OutOrStdout(), deliveryText(&shown))
 		return err
 	})
+}
+
+// writeBody writes the received bytes, unless they go to a terminal: their sender must
+// not control it.
+func writeBody(w io.Writer, body []byte, raw bool) error {
+	if f, ok := w.(*os.File); ok && !raw && cli.IsTerminal(f) {
+		_, err := io.WriteString(w, printable.Lines(string(body))+"\n")
+		return err
+	}
+	_, err := w.Write(body)
+	return err
 }
 
 // deliveryText describes a delivery for people.

@@ -10,7 +10,10 @@ import (
 type receiver struct {
 	Name, Kind, Path, Secret, Previous string
 	Repository                         string
-	Events, Actions, ForwardTo         []string
+	Events, Actions                    []string
+	ForwardTo, Resources, Networks     []string
+	NetworksFrom                       string
+	Endpoints                          []newEndpoint
 	Listener                           bool   // the configuration has no webhook listener
 	URL                                string // scheme and host of the listener, as Bitbucket sees it
 }
@@ -29,6 +32,25 @@ func (r receiver) printSection(w io.Writer) error {
 	}
 	if len(r.ForwardTo) > 0 {
 		fmt.Fprintf(&b, "      forward_to: %s\n", quoted(r.ForwardTo))
+	}
+	if len(r.Resources) > 0 {
+		fmt.Fprintf(&b, "      refresh_resources: %s\n", quoted(r.Resources))
+	}
+	if len(r.Networks) > 0 {
+		fmt.Fprintf(&b, "      networks: %s\n", quoted(r.Networks))
+	}
+	if r.NetworksFrom != "" {
+		fmt.Fprintf(&b, "      networks_from: %s\n", r.NetworksFrom)
+	}
+	if len(r.Endpoints) > 0 {
+		b.WriteString("  endpoints:\n")
+	}
+	for _, e := range r.Endpoints {
+		if e.url == "" {
+			fmt.Fprintf(&b, "    - {name: %s, agent: true}\n", e.name)
+		} else {
+			fmt.Fprintf(&b, "    - {name: %s, url: %q}\n", e.name, e.url)
+		}
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -332,11 +332,22 @@ func TestAddRefusesMistakes(t *testing.T) {
 		"did you mean":              change("--action", "refresh_polcy"),
 		"--event \"repo:pushed\"":   change("--event", "repo:pushed"),
 		"no event of --event":       change("--event", "repo:fork"),
+		"would be denied":           append(change("--action", "refresh_names"), "--event", "project:updated"),
 		"needs the scope webhook":   change("--token-file", read),
 		"read the access token":     change("--token-file", filepath.Join(s.directory, "none")),
 		"Bitbucket Cloud only":      append(change("--token-file", s.token), "--kind", "data_center"),
 		"correct the repository's":  append(change("--repository", "acme/none"), "--token-file", s.token),
 		"name an --action":          good[:len(good)-2],
+		"with --forward-to":         change("--action", "forward"),
+		"with --refresh-resource":   change("--action", "refresh_resource"),
+		"is not NAME=URL":           change("--endpoint", "jenkins"),
+		"without user information":  change("--endpoint", "jenkins=https://a:b@jenkins.example/"),
+		"jenkins=agent":             change("--endpoint", "jenkins=ftp://jenkins.example/"),
+		"the name is given twice":   append(change("--endpoint", "jenkins=agent"), "--endpoint", "jenkins=agent"),
+		"did you mean atlassian":    change("--networks-from", "atlasian"),
+		"keep one of the two":       append(change("--networks-from", "atlassian"), "--network", "192.0.2.0/24"),
+		"whose other bits are zero": change("--network", "192.0.2.1/24"),
+		"add repo:push, on Data":    {"add", "policy", "--repository", "acme/app", "--url", "https://hooks.acme.example", "--refresh-resource", "app", "--event", "repo:updated"},
 		"exists: choose another na": change("--secret-file", s.token),
 	} {
 		if out, _, err := s.command(arguments...); err == nil || !strings.Contains(err.Error(), want) {
@@ -348,5 +359,55 @@ func TestAddRefusesMistakes(t *testing.T) {
 	}
 	if s.read(s.token) != "hooks-token" || len(s.hooks.Hooks()) != 0 {
 		t.Error("something was changed")
+	}
+}
+
+// TestAddWithEverything: what the command prints is a section that loads, with the new
+// endpoints; names of the configuration that are misspelt are corrected.
+func TestAddWithEverything(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t)
+	before := s.read(s.config)
+	for _, c := range []struct {
+		name      string
+		arguments []string
+		want      []string // of the section
+		notes     string
+	}{
+		{"all", []string{"--action", "refresh_policy", "--action", "refresh_names", "--endpoint", "jenkins=https://jenkins.example/hook", "--endpoint", "kargo=agent", "--networks-from", "atlassian"},
+			[]string{"actions: [refresh_policy, refresh_names]", `forward_to: ["jenkins", "kargo"]`, "networks_from: atlassian", `- {name: jenkins, url: "https://jenkins.example/hook"}`, "- {name: kargo, agent: true}", `"repo:updated"`}, ""},
+		{"own-networks", []string{"--kind", "data_center", "--endpoint", "jenkins=agent", "--network", "192.0.2.0/24,2001:db8::/32"},
+			[]string{`networks: ["192.0.2.0/24", "2001:db8::/32"]`, `events: ["pr:merged", "repo:refs_changed"]`}, ""},
+		{"resource", []string{"--refresh-resource", "app"}, []string{`refresh_resources: ["app"]`, `"pullrequest:rejected"`}, "has no webhooks.resources: add app there"},
+	} {
+		out, notes, err := s.command(append([]string{"add", c.name, "--repository", "acme/app", "--url", "https://hooks.acme.example:8443"}, c.arguments...)...)
+		if err != nil || !strings.Contains(notes, c.notes) || c.notes == "" && strings.Contains(notes, "note:") {
+			t.Fatalf("%s: %v: %s", c.name, err, notes)
+		}
+		for _, want := range c.want {
+			if !strings.Contains(out, want) {
+				t.Errorf("%s: no %s in\n%s", c.name, want, out)
+			}
+		}
+		out = strings.Replace(out, "    tls: {certificate_file: tls/certificate.pem, key_file: tls/key.pem}\n", "", 1)
+		out = strings.Replace(out, `":8443"`, `"127.0.0.1:8443"`, 1)
+		if c.name == "resource" {
+			s.write(filepath.Join(s.directory, "k8s"), "token")
+			out += "  resources:\n    - {name: app, match: {repositories: [\"https://bitbucket.org/acme/app\"]}, kubernetes: {server: \"https://kubernetes.example:6443\", token_file: k8s, preset: kargo_warehouse, namespace: demo, name: app}}\n"
+		}
+		s.write(s.config, before+"\n"+out)
+		cfg, err := config.Load(s.config)
+		if err != nil || len(cfg.Webhooks.Receivers) != 1 {
+			t.Errorf("%s: %v\n%s", c.name, err, out)
+		}
+		if c.name == "all" {
+			for flag, want := range map[string]string{"--forward-to jenkns": "did you mean jenkins?", "--forward-to other": "want one of jenkins, kargo", "--endpoint jenkins=agent": "has an endpoint of that name"} {
+				name, value, _ := strings.Cut(flag, " ")
+				if _, _, err := s.command("add", "two", "--repository", "acme/app", "--url", "https://hooks.acme.example:8443", name, value); err == nil || !strings.Contains(err.Error(), want) {
+					t.Errorf("%s: %v", flag, err)
+				}
+			}
+		}
+		s.write(s.config, before)
 	}
 }
