@@ -204,9 +204,27 @@ func (d *decoder) webhookEndpoint(path string, e WebhookEndpoint) {
 			d.warn(fmt.Sprintf("%s.allow_networks[%d]", path, i), "name the networks that are meant", "it contains every address, loopback and metadata services included")
 		}
 	}
-	if e.Sign != nil && !d.unread && d.sound(path+".sign.secret_file") {
-		if text, err := e.Sign.Secret.Read(); err == nil && len(text) < 16 {
-			d.warn(path+".sign.secret_file", "generate one: openssl rand -hex 32", "the secret has only %d bytes, and can be guessed", len(text))
-		}
+	if e.Sign != nil {
+		d.webhookSigning(path+".sign", e.Sign)
+	}
+}
+
+// webhookSigning checks the secrets with which deliveries are signed again.
+func (d *decoder) webhookSigning(path string, s *WebhookSigning) {
+	if d.has(path+".previous_secret_file") && d.sound(path+".form") && s.Form == SignHubSignature {
+		d.fail(path+".previous_secret_file", "use form: standard_webhooks, or change the secret at the endpoint first", "X-Hub-Signature has one signature")
+	}
+	if d.unread || !d.sound(path+".secret_file") {
+		return
+	}
+	text, err := s.Secret.Read()
+	if err == nil && len(text) < 16 {
+		d.warn(path+".secret_file", "generate one: openssl rand -hex 32", "the secret has only %d bytes, and can be guessed", len(text))
+	}
+	if err != nil || !d.sound(path+".previous_secret_file") {
+		return
+	}
+	if previous, err := s.Previous.Read(); err == nil && previous == text {
+		d.warn(path+".previous_secret_file", "remove it", "it has the same secret as secret_file")
 	}
 }

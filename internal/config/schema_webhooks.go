@@ -64,6 +64,7 @@ func webhookEndpointFields(e *WebhookEndpoint) []field {
 func webhookSigningFields(s *WebhookSigning) []field {
 	return []field{
 		scalar("secret_file", &s.Secret, secretFile, "The endpoint's secret. The file may change while the server runs.", required),
+		scalar("previous_secret_file", &s.Previous, secretFile, "The secret that `secret_file` replaces. Each delivery then has a signature with both, and the endpoint verifies one of them. Only with `standard_webhooks`."),
 		scalar("form", &s.Form, choice(SignStandardWebhooks, SignHubSignature), "`standard_webhooks`: the fields `webhook-id`, `webhook-timestamp` and `webhook-signature`. `hub_signature`: `X-Hub-Signature`, which replaces Bitbucket's.", fallback(SignStandardWebhooks)),
 	}
 }

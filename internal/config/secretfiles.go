@@ -33,8 +33,8 @@ type SecretFile struct {
 
 // SecretFiles returns the files of the configuration's secrets, in its order: tokens,
 // credentials, private keys and connection strings. The secrets of webhook receivers are
-// not among them: the receivers watch those themselves. Secrets from the environment have
-// no file.
+// not among them: the receivers watch those themselves. Previous secrets are not either:
+// most of the time they are placeholders. Secrets from the environment have no file.
 func (c *Config) SecretFiles() []SecretFile {
 	var files []SecretFile
 	for _, s := range c.Secrets() {
@@ -108,6 +108,7 @@ func (l *secretList) webhooks(w *Webhooks) {
 	for _, e := range w.Endpoints {
 		if e.Sign != nil {
 			l.secret("webhooks.endpoints["+e.Name+"].sign.secret_file", EndpointSecret, e.Sign.Secret)
+			l.secret("webhooks.endpoints["+e.Name+"].sign.previous_secret_file", PreviousSecret, e.Sign.Previous)
 		}
 	}
 	for _, r := range w.Resources {

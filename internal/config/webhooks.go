@@ -78,7 +78,9 @@ type WebhookEndpoint struct {
 
 // WebhookSigning signs the deliveries to one endpoint with a secret of that endpoint.
 type WebhookSigning struct {
-	Secret Secret
+	// Secret is the current secret. Previous is the one that it replaces, or the zero
+	// Secret; only with [SignStandardWebhooks].
+	Secret, Previous Secret
 	// Form is [SignStandardWebhooks] or [SignHubSignature].
 	Form string
 }

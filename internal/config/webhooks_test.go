@@ -134,6 +134,7 @@ func TestWebhookWarnings(t *testing.T) {
 		"without the policy":        {`secret_file: secret, repositories: [acme/egress-polcy], actions: [refresh_policy]`, ``, `does not list the policy repository "acme/egress-policy"`},
 		"without encryption":        {`secret_file: secret`, `{name: x, url: "http://ci.example/"}`, "without encryption"},
 		"an exception for all":      {`secret_file: secret`, `{name: x, url: "https://ci.example/", allow_networks: ["::/0"]}`, "it contains every address"},
+		"an endpoint's one secret":  {`secret_file: secret`, `{name: x, url: "https://ci.example/", sign: {secret_file: secret, previous_secret_file: secret}}`, "it has the same secret as secret_file"},
 		"an endpoint's weak secret": {`secret_file: secret`, `{name: x, url: "https://ci.example/", sign: {secret_file: short}}`, "the secret has only 9 bytes"},
 	} {
 		text := gitPolicy + "webhooks:\n  listener: {address: \"127.0.0.1:8443\"}\n  receivers:\n    - {name: a, path: /a, kind: cloud, " + c.receiver + "}\n"

@@ -51,7 +51,7 @@ func TestJenkinsRefusesAForgedPush(t *testing.T) {
 
 // TestSignedForTheAgent has an endpoint with a secret of its own: the gateway signs.
 func TestSignedForTheAgent(t *testing.T) {
-	signer, err := dispatch.NewSigner(dispatch.StandardWebhooks, func() (string, error) { return "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", nil })
+	signer, err := dispatch.NewSigner(dispatch.StandardWebhooks, func() (string, error) { return "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", nil }, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -174,7 +174,7 @@ func TestSignedWithTheEndpointsSecret(t *testing.T) {
 func TestNotSentUnsigned(t *testing.T) {
 	var endpoint recorder
 	secret := specSecret
-	signer, err := NewSigner(StandardWebhooks, func() (string, error) { return secret, nil })
+	signer, err := NewSigner(StandardWebhooks, func() (string, error) { return secret, nil }, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,15 +29,22 @@ const (
 
 // Signer signs deliveries with the secret of one endpoint. It is safe for concurrent use.
 type Signer struct {
-	form   Form
-	secret func() (string, error)
+	form             Form
+	secret, previous func() (string, error) // previous may be nil
 }
 
-// NewSigner returns a signer. secret returns the present secret; it is called for each
-// delivery, so that a rotated secret takes effect at once. NewSigner returns an error if
-// the form is unknown or the present secret is not one of that form.
-func NewSigner(form Form, secret func() (string, error)) (*Signer, error) {
-	s := &Signer{form, secret}
+// NewSigner returns a signer. secret returns the present secret, and previous the one that
+// it replaces: during a rotation, a delivery has a signature with each of the two, and the
+// endpoint verifies one of them (Standard Webhooks 1.0.0, "Signature header"). previous may
+// be nil, and its secret may begin with [webhook.UnusedSecretPrefix]: then there is one
+// signature. Both are called for each delivery, so that a rotated secret takes effect at
+// once. NewSigner returns an error if the form is unknown, if a present secret is not one of
+// that form, or if the form has one signature only and previous is not nil.
+func NewSigner(form Form, secret, previous func() (string, error)) (*Signer, error) {
+	s := &Signer{form, secret, previous}
+	if form == HubSignature && previous != nil {
+		return nil, fmt.Errorf("sign: %s has one signature: rotate the secret at the endpoint, or use %s", HubSignature, StandardWebhooks)
+	}
 	if _, err := s.sign("", time.Time{}, nil); err != nil {
 		return nil, err
 	}
@@ -74,13 +81,33 @@ func (s *Signer) sign(id string, at time.Time, body []byte) (string, error) {
 		}
 		return secret.Sign(body).String(), nil
 	case StandardWebhooks:
-		key, err := standardKey(text)
-		if err != nil {
-			return "", err
-		}
-		return standardSignature(key, id, at, body), nil
+		return s.standard(text, id, at, body)
 	}
 	return "", fmt.Errorf("sign: unknown form %q: use %s or %s", s.form, StandardWebhooks, HubSignature)
+}
+
+// standard returns the signatures of Standard Webhooks, separated by spaces, that with the
+// present secret first.
+func (s *Signer) standard(secret, id string, at time.Time, body []byte) (string, error) {
+	key, err := standardKey(secret)
+	if err != nil {
+		return "", err
+	}
+	signature := standardSignature(key, id, at, body)
+	if s.previous == nil {
+		return signature, nil
+	}
+	previous, err := s.previous()
+	if err != nil {
+		return "", fmt.Errorf("sign: previous secret: %w", err)
+	}
+	if strings.HasPrefix(previous, webhook.UnusedSecretPrefix) {
+		return signature, nil
+	}
+	if key, err = standardKey(previous); err != nil {
+		return "", fmt.Errorf("previous secret: %w", err)
+	}
+	return signature + " " + standardSignature(key, id, at, body), nil
 }
 
 // standardKey decodes a secret of Standard Webhooks: whsec_ and base64 of 24 to 64 bytes.

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,7 +16,7 @@ func fixed(secret string) func() (string, error) {
 
 func signerOf(t testing.TB, form Form, secret string) *Signer {
 	t.Helper()
-	s, err := NewSigner(form, fixed(secret))
+	s, err := NewSigner(form, fixed(secret), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +77,7 @@ func TestSecretsThatAreRefused(t *testing.T) {
 		{"", specSecret},
 		{"Standard_Webhooks", specSecret},
 	} {
-		_, err := NewSigner(c.form, fixed(c.secret))
+		_, err := NewSigner(c.form, fixed(c.secret), nil)
 		if err == nil {
 			t.Errorf("NewSigner(%q, %q) accepts the secret", c.form, c.secret)
 		} else if len(c.secret) > 8 && strings.Contains(err.Error(), c.secret[6:]) {
@@ -89,7 +90,7 @@ func TestSecretsThatAreRefused(t *testing.T) {
 // sent without a signature.
 func TestSecretIsReadForEachDelivery(t *testing.T) {
 	secret := specSecret
-	s, err := NewSigner(StandardWebhooks, func() (string, error) { return secret, nil })
+	s, err := NewSigner(StandardWebhooks, func() (string, error) { return secret, nil }, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,5 +107,50 @@ func TestSecretIsReadForEachDelivery(t *testing.T) {
 	secret = ""
 	if _, err := Header(&task, s, time.Unix(1, 0)); err == nil {
 		t.Error("an empty secret signs")
+	}
+}
+
+// TestTwoSecrets: during a rotation an endpoint with either secret verifies a delivery, and
+// after it only one with the present secret does. A previous secret that cannot be used
+// signs nothing.
+func TestTwoSecrets(t *testing.T) {
+	other := "whsec_" + strings.Repeat("QUFB", 10)
+	present, previous := specSecret, other
+	s, err := NewSigner(StandardWebhooks, func() (string, error) { return present, nil }, func() (string, error) { return previous, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	task := webhook.Task{Delivery: "d", Attempt: 1, Body: []byte("body")}
+	at := time.Unix(1, 0)
+	// verifies reports whether an endpoint with a secret accepts the signatures, as the
+	// specification orders it: one of the list is that of the secret.
+	verifies := func(secret string) bool {
+		h, err := Header(&task, s, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, err := standardKey(secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list := h.Values("Webhook-Signature")
+		return len(list) == 1 && slices.Contains(strings.Split(list[0], " "), standardSignature(key, "d", at, task.Body))
+	}
+	if !verifies(present) || !verifies(other) {
+		t.Error("a secret of the rotation is not accepted")
+	}
+	previous = webhook.UnusedSecretPrefix + "0123"
+	if !verifies(present) || verifies(other) {
+		t.Error("after the rotation")
+	}
+	previous = "whsec_AAAA"
+	if _, err := Header(&task, s, at); err == nil || strings.Contains(err.Error(), "AAAA") {
+		t.Errorf("with a previous secret that cannot be used: %v", err)
+	}
+	if _, err := NewSigner(StandardWebhooks, fixed(present), fixed(previous)); err == nil {
+		t.Error("a signer is made with a previous secret that cannot be used")
+	}
+	if _, err := NewSigner(HubSignature, fixed("secret"), fixed("previous")); err == nil || !strings.Contains(err.Error(), "one signature") {
+		t.Errorf("X-Hub-Signature with two secrets: %v", err)
 	}
 }

@@ -29,10 +29,29 @@ func loadReceiver(path, name string) (*config.Config, *config.WebhookReceiver, e
 	return nil, nil, cli.Invalid(cli.OneOf("the receiver", name, names))
 }
 
-// oneName accepts the name of a receiver as the only argument.
+// loadEndpoint reads the configuration and returns the endpoint with this name.
+func loadEndpoint(path, name string) (*config.WebhookEndpoint, error) {
+	cfg, file, err := cli.LoadConfig(path)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Webhooks == nil || len(cfg.Webhooks.Endpoints) == 0 {
+		return nil, cli.Invalid(fmt.Errorf("%s has no webhooks.endpoints", file))
+	}
+	var names []string
+	for i, e := range cfg.Webhooks.Endpoints {
+		if e.Name == name {
+			return &cfg.Webhooks.Endpoints[i], nil
+		}
+		names = append(names, e.Name)
+	}
+	return nil, cli.Invalid(cli.OneOf("the endpoint", name, names))
+}
+
+// oneName accepts the name of a receiver or an endpoint as the only argument.
 func oneName(c *cobra.Command, args []string) error {
 	if len(args) != 1 || strings.TrimSpace(args[0]) == "" {
-		return cli.Invalid(fmt.Errorf("name one receiver\nsee: %s --help", c.CommandPath()))
+		return cli.Invalid(fmt.Errorf("name one receiver or endpoint\nsee: %s --help", c.CommandPath()))
 	}
 	return nil
 }

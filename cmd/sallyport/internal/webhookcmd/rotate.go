@@ -13,25 +13,32 @@ import (
 
 type rotateOptions struct {
 	repository, tokenFile, api string
-	drop                       bool
+	drop, endpoint             bool
 }
 
 func newRotate() *cobra.Command {
 	o := rotateOptions{}
 	c := &cobra.Command{
-		Use:   "rotate NAME [--token-file FILE | --drop]",
-		Short: "Rotate the secret of a receiver; the URL does not change",
+		Use:   "rotate NAME [--endpoint] [--token-file FILE | --drop]",
+		Short: "Rotate the secret of a receiver, or with --endpoint that of an endpoint; no URL changes",
 		Long: `Give a receiver a new secret. The previous one stays valid until --drop, so that no
 delivery is refused meanwhile. The URL does not change, and the running server reads
 both files by itself.
 
 With --token-file, the command sets the new secret in Bitbucket Cloud too. Otherwise
 enter it there. Run the command again with --drop once deliveries are signed with the
-new secret: "sallyport webhook test NAME" shows that the receiver accepts it.`,
+new secret: "sallyport webhook test NAME" shows that the receiver accepts it.
+
+With --endpoint, NAME is an endpoint with sign.previous_secret_file. Deliveries to it then
+have a signature with each of the two secrets (Standard Webhooks), so that the endpoint
+can change its secret at any time. --drop ends that.`,
 		Args: oneName,
 	}
 	path := cli.AddConfigFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if o.endpoint {
+			return o.runEndpoint(c, *path, args[0])
+		}
 		cfg, r, err := loadReceiver(*path, args[0])
 		if err != nil {
 			return err
@@ -40,6 +47,7 @@ new secret: "sallyport webhook test NAME" shows that the receiver accepts it.`,
 	}
 	f := c.Flags()
 	f.BoolVar(&o.drop, "drop", false, "end the rotation: the previous secret is not valid any more")
+	f.BoolVar(&o.endpoint, "endpoint", false, "NAME is an endpoint, whose own secret is rotated")
 	f.StringVar(&o.repository, "repository", "", "the repository that has the webhook: `WORKSPACE/NAME` (default: the receiver's first)")
 	f.StringVar(&o.tokenFile, "token-file", "", "`FILE` with an access token: set the secret through the API")
 	f.StringVar(&o.api, "api", "", "`URL` of the REST API (default: that of the configuration, otherwise "+defaultAPI+")")
@@ -59,7 +67,7 @@ func (o *rotateOptions) run(c *cobra.Command, cfg *config.Config, r *config.Webh
 		return err
 	}
 	if o.drop {
-		return dropPrevious(c, r)
+		return dropPrevious(c, r.Name, r.Previous)
 	}
 	if open && o.tokenFile == "" {
 		return fmt.Errorf("the rotation of %s has not ended: two secrets are valid: run `sallyport webhook rotate %s --drop` once Bitbucket signs with the secret in %s", r.Name, r.Name, current)
@@ -71,7 +79,7 @@ func (o *rotateOptions) run(c *cobra.Command, cfg *config.Config, r *config.Webh
 		}
 	}
 	if !open {
-		if err := exchange(r); err != nil {
+		if err := exchange(r.Secret, r.Previous, newSecret()); err != nil {
 			return fmt.Errorf("rotate the secret: %w", err)
 		}
 	}
@@ -82,23 +90,52 @@ func (o *rotateOptions) run(c *cobra.Command, cfg *config.Config, r *config.Webh
 	return o.set(c, api, r)
 }
 
-func dropPrevious(c *cobra.Command, r *config.WebhookReceiver) error {
-	if err := replaceSecret(r.Previous.File(), unusedSecret()); err != nil {
+func dropPrevious(c *cobra.Command, name string, previous config.Secret) error {
+	if err := replaceSecret(previous.File(), unusedSecret()); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(c.OutOrStdout(), "%s: the previous secret is not valid any more.\n", r.Name)
+	_, err := fmt.Fprintf(c.OutOrStdout(), "%s: the previous secret is not valid any more.\n", name)
 	return err
 }
 
 // exchange makes the current secret the previous one, and writes a new one.
-func exchange(r *config.WebhookReceiver) error {
-	old, err := r.Secret.Read()
+func exchange(current, previous config.Secret, next string) error {
+	old, err := current.Read()
 	if err == nil {
-		err = replaceSecret(r.Previous.File(), old)
+		err = replaceSecret(previous.File(), old)
 	}
 	if err == nil {
-		err = replaceSecret(r.Secret.File(), newSecret())
+		err = replaceSecret(current.File(), next)
 	}
+	return err
+}
+
+// runEndpoint rotates the secret with which deliveries to an endpoint are signed.
+func (o *rotateOptions) runEndpoint(c *cobra.Command, path, name string) error {
+	if o.tokenFile != "" || o.repository != "" || o.api != "" {
+		return cli.Invalid(errors.New("--endpoint changes nothing in Bitbucket: leave --token-file, --repository and --api out"))
+	}
+	e, err := loadEndpoint(path, name)
+	if err != nil {
+		return err
+	}
+	if e.Sign == nil || e.Sign.Secret.File() == "" || e.Sign.Previous.File() == "" {
+		return cli.Invalid(fmt.Errorf("the endpoint %s has no sign.previous_secret_file: deliveries need two signatures during a rotation: write a line that begins with %s into a file, name the file there, and restart the server", name, webhook.UnusedSecretPrefix))
+	}
+	if o.drop {
+		return dropPrevious(c, name, e.Sign.Previous)
+	}
+	open, err := unfinished(e.Sign.Previous)
+	if err != nil {
+		return err
+	}
+	if open {
+		return fmt.Errorf("the rotation of %s has not ended: run `sallyport webhook rotate %s --endpoint --drop` once the endpoint verifies with the secret in %s", name, name, e.Sign.Secret.File())
+	}
+	if err := exchange(e.Sign.Secret, e.Sign.Previous, newStandardSecret()); err != nil {
+		return fmt.Errorf("rotate the secret: %w", err)
+	}
+	_, err = fmt.Fprintf(c.OutOrStdout(), "%s: deliveries are signed with two secrets. Enter the line in %s at the endpoint, and then run:\n  sallyport webhook rotate %s --endpoint --drop\n", name, e.Sign.Secret.File(), name)
 	return err
 }
 

@@ -2,6 +2,7 @@ package webhookcmd
 
 import (
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -21,6 +22,13 @@ func newSecret() string {
 	b := make([]byte, 32)
 	_, _ = rand.Read(b) // never fails
 	return hex.EncodeToString(b)
+}
+
+// newStandardSecret returns a secret of Standard Webhooks with 256 random bits.
+func newStandardSecret() string {
+	b := make([]byte, 32)
+	_, _ = rand.Read(b) // never fails
+	return "whsec_" + base64.StdEncoding.EncodeToString(b)
 }
 
 // pathSuffix is the random part of a path: 128 bits.

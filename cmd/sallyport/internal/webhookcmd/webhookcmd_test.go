@@ -18,6 +18,7 @@ import (
 	"github.com/sallyport/sallyport/internal/config"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/webhook"
+	"github.com/sallyport/sallyport/webhook/dispatch"
 )
 
 // setup is a configuration without webhooks, beside an emulated Bitbucket whose listener of
@@ -409,5 +410,55 @@ func TestAddWithEverything(t *testing.T) {
 			}
 		}
 		s.write(s.config, before)
+	}
+}
+
+// TestRotateEndpoint: deliveries have a signature with each secret until --drop.
+func TestRotateEndpoint(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t)
+	s.add()
+	secret, previous := filepath.Join(s.directory, "endpoint"), filepath.Join(s.directory, "endpoint-previous")
+	old := newStandardSecret()
+	s.write(secret, old+"\n")
+	s.write(previous, unusedSecret()+"\n")
+	s.write(s.config, s.read(s.config)+"\n  endpoints:\n    - {name: deployer, agent: true, sign: {secret_file: endpoint, previous_secret_file: endpoint-previous}}\n    - {name: jenkins, agent: true}\n")
+	signatures := func() int {
+		t.Helper()
+		cfg, err := config.Load(s.config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sign := cfg.Webhooks.Endpoints[0].Sign
+		signer, err := dispatch.NewSigner(dispatch.Form(sign.Form), sign.Secret.Read, sign.Previous.Read)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := http.Header{}
+		if err := signer.Sign(h, "id", time.Now(), nil); err != nil {
+			t.Fatal(err)
+		}
+		return len(strings.Fields(h.Get("Webhook-Signature")))
+	}
+	if n := signatures(); n != 1 {
+		t.Errorf("%d signatures before the rotation", n)
+	}
+	out, _, err := s.command("rotate", "deployer", "--endpoint")
+	if err != nil || s.read(previous) != old || s.read(secret) == old || signatures() != 2 || strings.Contains(out, s.read(secret)) {
+		t.Errorf("%v: %s", err, out)
+	}
+	if _, _, err := s.command("rotate", "deployer", "--endpoint"); err == nil || !strings.Contains(err.Error(), "has not ended") || s.read(previous) != old {
+		t.Errorf("another rotation: %v", err)
+	}
+	if _, _, err := s.command("rotate", "deployer", "--endpoint", "--drop"); err != nil || signatures() != 1 || s.read(previous) == old {
+		t.Errorf("--drop: %v", err)
+	}
+	for want, arguments := range map[string][]string{
+		"did you mean deployer?": {"rotate", "deploier", "--endpoint"}, "has no sign.previous_secret_file": {"rotate", "jenkins", "--endpoint"},
+		"changes nothing in Bitbucket": {"rotate", "deployer", "--endpoint", "--token-file", s.token},
+	} {
+		if _, _, err := s.command(arguments...); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: %v", arguments, err)
+		}
 	}
 }

@@ -143,7 +143,11 @@ func newSigner(e config.WebhookEndpoint) (*dispatch.Signer, error) {
 	if e.Sign == nil {
 		return nil, nil
 	}
-	signer, err := dispatch.NewSigner(dispatch.Form(e.Sign.Form), e.Sign.Secret.Read)
+	var previous func() (string, error)
+	if !e.Sign.Previous.IsZero() {
+		previous = e.Sign.Previous.Read
+	}
+	signer, err := dispatch.NewSigner(dispatch.Form(e.Sign.Form), e.Sign.Secret.Read, previous)
 	if err != nil {
 		return nil, cli.Invalid(fmt.Errorf("webhooks.endpoints %s: %w", e.Name, err))
 	}
