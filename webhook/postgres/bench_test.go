@@ -1,14 +1,19 @@
 package postgres
 
 import (
+	"bytes"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
+	"github.com/sallyport/sallyport/internal/uuid"
 	"github.com/sallyport/sallyport/webhook"
 )
 
@@ -109,6 +114,64 @@ func BenchmarkCarryOut(b *testing.B) {
 			}
 			wg.Wait()
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tasks/s")
+		})
+	}
+}
+
+// benchDecision is the event of an allowed CONNECT.
+func benchDecision(n int) *audit.Event {
+	now := time.Now()
+	return &audit.Event{
+		Time: now, Kind: audit.KindDecision, DecisionID: uuid.NewV7(now), Issuer: "https://api.bitbucket.org/2.0/workspaces/acme/pipelines-config/identity/oidc",
+		CredentialKind: "bitbucket_oidc", RepositoryUUID: repository(n % 500), StepUUID: uuid.NewV7(now), Workspace: "acme", Repository: "acme/payments",
+		Action: "connect", Scheme: "https", Host: "api.partner.example", Port: 443, Verdict: "allow", Mode: "enforce", Reason: "policy_allowed",
+		Rule: "payments-partner", Status: 200, Input: bytes.Repeat([]byte(" "), 700), Source: audit.Source{Repository: repository(n % 500), Step: "step"},
+	}
+}
+
+// BenchmarkDecision is a decision's wait for its commit in the audit log, one decision after
+// the other with random pauses, beside so many callers that accept deliveries of 4 KiB
+// without a pause. deliveries/s is the rate of these callers.
+func BenchmarkDecision(b *testing.B) {
+	server := pgtest.Start(b, pgtest.Options{})
+	db := server.NewFrom(b, "sallyport", migrate)
+	q := newInstance(b, db.URL(database.Writer))
+	secret := benchSecret(b)
+	for _, callers := range []int{0, 1, 16, 64} {
+		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
+			var stop atomic.Bool
+			var accepted atomic.Int64
+			var wg sync.WaitGroup
+			for range callers {
+				wg.Go(func() {
+					for !stop.Load() {
+						if outcome, err := q.Accept(b.Context(), benchDelivery(secret), allowed("jenkins")); err != nil || outcome != webhook.Accepted {
+							b.Errorf("%v, %v", outcome, err)
+							return
+						}
+						accepted.Add(1)
+					}
+				})
+			}
+			var waits []time.Duration
+			b.ResetTimer()
+			for n := range b.N {
+				time.Sleep(rand.N(4 * time.Millisecond))
+				e := benchDecision(n)
+				began := time.Now()
+				if err := q.audit.Record(b.Context(), e); err != nil {
+					b.Fatal(err)
+				}
+				waits = append(waits, time.Since(began))
+			}
+			elapsed := b.Elapsed()
+			stop.Store(true)
+			wg.Wait()
+			slices.Sort(waits)
+			b.ReportMetric(float64(accepted.Load())/elapsed.Seconds(), "deliveries/s")
+			b.ReportMetric(float64(waits[len(waits)/2].Microseconds())/1000, "ms-p50")
+			b.ReportMetric(float64(waits[min(len(waits)-1, len(waits)*99/100)].Microseconds())/1000, "ms-p99")
+			b.ReportMetric(0, "ns/op") // with the pauses
 		})
 	}
 }

@@ -17,6 +17,7 @@ func (l *Log) run() {
 
 	g := newGroup(l.writer)
 	for l.gather(g, ticker.C) {
+		l.accompanied = g.companions > 0
 		if len(g.rows) > 0 && !l.commit(g) {
 			l.abandon(g)
 			return
@@ -114,14 +115,42 @@ func (l *Log) fill(g *group) {
 // as that of a decision.
 const endsWait = 5 * time.Millisecond
 
-// takeNext takes the next event of the queue; false: there is none.
+// takeNext takes the next event that the group may hold; false: there is none. After a group
+// with companions the events without one come first, and need not share their group if one
+// of them is urgent. A decision therefore waits for one group with companions at most, and
+// deliveries get every second group at least.
 func (l *Log) takeNext(g *group) bool {
-	w := l.queue.dequeue()
-	if w != nil {
-		l.dequeue(g, w)
+	order := [...]class{accompanied, plain}
+	if l.accompanied {
+		order = [...]class{plain, accompanied}
 	}
-	return w != nil
+	for _, c := range order {
+		if c == accompanied && !l.mayAccompany(g) {
+			continue
+		}
+		if w := l.queue.dequeue(c); w != nil {
+			l.dequeue(g, w)
+			return true
+		}
+	}
+	return false
 }
+
+// mayAccompany reports whether the group may hold another companion.
+func (l *Log) mayAccompany(g *group) bool {
+	if l.accompanied && g.urgent && g.companions == 0 {
+		return false // decisions wait, and have waited for the previous group
+	}
+	limit := groupCompanions
+	if time.Since(l.decided) < decidedFor {
+		limit = groupCompanionsBeside
+	}
+	return g.companions < limit
+}
+
+// decidedFor is how long after an urgent event without companion groups are kept short for
+// the next one.
+const decidedFor = time.Second
 
 // dequeue gives a waiter's event its number. From here on it will be written.
 func (l *Log) dequeue(g *group, w *waiter) {
@@ -130,6 +159,9 @@ func (l *Log) dequeue(g *group, w *waiter) {
 		return
 	}
 	e := w.event
+	if !e.IsClosing() {
+		l.decided = time.Now()
+	}
 	if w.state.CompareAndSwap(queued, taken) {
 		l.number(g, e, w)
 		return

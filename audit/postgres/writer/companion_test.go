@@ -370,24 +370,6 @@ func TestCompanionInAFullQueue(t *testing.T) {
 	}
 }
 
-// A group has a bounded number of companions and of their bytes: decisions wait for no more.
-func TestCompanionsOfAGroup(t *testing.T) {
-	for size, want := range map[int]int{1: groupCompanions, groupBytes / 4: 4} {
-		g := newGroup("w")
-		for n := 0; !g.full(); n++ {
-			e, _ := received(int64(n))
-			e.Normalise()
-			g.add(e, &waiter{companion: &companion{size: size}})
-		}
-		if len(g.rows) != want {
-			t.Errorf("%d companions of %d bytes, not %d", len(g.rows), size, want)
-		}
-		if g.reset(); g.full() || g.accompanied() {
-			t.Error("the next group has the companions of this one")
-		}
-	}
-}
-
 func TestCompanionIsChecked(t *testing.T) {
 	good := audit.Companion{Statements: []audit.SQLStatement{{SQL: "SELECT"}}, Applied: audit.SQLStatement{SQL: "SELECT"}, Void: func(error) *audit.Event { return nil }}
 	for name, change := range map[string]func(*audit.Companion){

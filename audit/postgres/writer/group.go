@@ -37,9 +37,11 @@ type row struct {
 const (
 	groupRows  = 1000
 	groupBytes = 4 << 20
-	// groupCompanions bounds what decisions wait for: a webhook delivery takes as long as
-	// fifty events.
-	groupCompanions = 16
+	// groupCompanions bounds what a decision waits for that comes alone: a webhook delivery
+	// takes as long as fifty events. groupCompanionsBeside is the bound while decisions are
+	// made.
+	groupCompanions       = 16
+	groupCompanionsBeside = 4
 )
 
 func newGroup(writer string) *group {
@@ -60,7 +62,7 @@ func (g *group) add(e *audit.Event, w *waiter) {
 }
 
 func (g *group) full() bool {
-	return len(g.rows) >= groupRows || len(g.buffer)+g.companionBytes >= groupBytes || g.companions >= groupCompanions
+	return len(g.rows) >= groupRows || len(g.buffer)+g.companionBytes >= groupBytes
 }
 
 // reset empties the group and keeps its memory, if that is not a lot.

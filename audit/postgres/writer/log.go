@@ -139,6 +139,8 @@ type committer struct {
 	clean         bool // the event writer_ended is durable
 	// companionsBlocked is when a companion last did not get its lock in time.
 	companionsBlocked time.Time
+	accompanied       bool      // the previous group had companions
+	decided           time.Time // of the latest urgent event without companion
 }
 
 func newCommitter(writer, secret string) committer {

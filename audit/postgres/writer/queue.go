@@ -8,21 +8,36 @@ import (
 
 // queue holds the events that wait for the committer. It is bounded in events and
 // in bytes, and each repository and step has a share of both (see [share]), so that
-// no step uses the share or the turns of another. It is safe for concurrent use.
+// no step uses the share or the turns of another. Events with a companion have turns of
+// their own, so that the committer can leave them for a later group. It is safe for
+// concurrent use.
 type queue struct {
 	maxEvents, maxBytes int64
 	ready               chan struct{} // something was put in
 
 	mu            sync.Mutex
 	events, bytes int64
-	repositories  map[string]*repositoryQueue
-	turns         line[*repositoryQueue] // those with events
-	freed         chan struct{}          // closed when an event was dequeued; nil: no caller waits
+	repositories  map[repositoryKey]*repositoryQueue
+	turns         [2]line[*repositoryQueue] // those with events, by class
+	freed         chan struct{}             // closed when an event was dequeued; nil: no caller waits
 }
 
-// repositoryQueue is what of one repository waits, by step.
+// class separates events that cost a row from those that cost as much as fifty.
+type class int
+
+const (
+	plain       class = iota
+	accompanied       // with a companion
+)
+
+type repositoryKey struct {
+	repository string
+	class      class
+}
+
+// repositoryQueue is what of one repository and class waits, by step.
 type repositoryQueue struct {
-	name          string
+	key           repositoryKey
 	events, bytes int64
 	steps         map[string]*stepQueue
 	turns         line[*stepQueue]
@@ -70,7 +85,7 @@ var (
 )
 
 func newQueue(events int, bytes int64) *queue {
-	return &queue{maxEvents: int64(events), maxBytes: bytes, ready: make(chan struct{}, 1), repositories: make(map[string]*repositoryQueue)}
+	return &queue{maxEvents: int64(events), maxBytes: bytes, ready: make(chan struct{}, 1), repositories: make(map[repositoryKey]*repositoryQueue)}
 }
 
 // put puts w in, or returns what is full: "" where it is in. Otherwise freed is
@@ -79,7 +94,8 @@ func (q *queue) put(w *waiter) (full string, freed <-chan struct{}) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	of, size := w.event.Source, w.size
-	r := q.repositories[of.Repository]
+	key := repositoryKey{of.Repository, w.class()}
+	r := q.repositories[key]
 	if full = q.full(w.event, r, size); full != "" {
 		if q.freed == nil {
 			q.freed = make(chan struct{})
@@ -88,11 +104,11 @@ func (q *queue) put(w *waiter) (full string, freed <-chan struct{}) {
 	}
 	if r == nil {
 		r = repositoryQueues.Get().(*repositoryQueue)
-		r.name = of.Repository
-		q.repositories[of.Repository] = r
+		r.key = key
+		q.repositories[key] = r
 	}
 	if r.events == 0 {
-		q.turns.push(r)
+		q.turns[key.class].push(r)
 	}
 	s := r.steps[of.Step]
 	if s == nil {
@@ -135,15 +151,16 @@ func (q *queue) full(e *audit.Event, r *repositoryQueue, size int64) string {
 	return ""
 }
 
-// dequeue returns the next event, nil if the queue is empty: repositories take
+// dequeue returns the next event of a class, nil if there is none: repositories take
 // turns, and the steps of each.
-func (q *queue) dequeue() *waiter {
+func (q *queue) dequeue(of class) *waiter {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.turns.len() == 0 {
+	turns := &q.turns[of]
+	if turns.len() == 0 {
 		return nil
 	}
-	r := q.turns.pop()
+	r := turns.pop()
 	s := r.turns.pop()
 	w := s.waiters.pop()
 	s.bytes -= w.size
@@ -156,9 +173,9 @@ func (q *queue) dequeue() *waiter {
 		stepQueues.Put(s)
 	}
 	if r.events > 0 {
-		q.turns.push(r)
+		turns.push(r)
 	} else {
-		delete(q.repositories, r.name)
+		delete(q.repositories, r.key)
 		repositoryQueues.Put(r)
 	}
 	return w
@@ -181,11 +198,12 @@ func (q *queue) len() int {
 	return int(q.events)
 }
 
-// waiting is how many bytes wait: in all, of a repository, and of a step.
+// waiting is how many bytes wait: in all, and without companions of a repository and of a
+// step.
 func (q *queue) waiting(of audit.Source) (all, repository, step int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if r := q.repositories[of.Repository]; r != nil {
+	if r := q.repositories[repositoryKey{of.Repository, plain}]; r != nil {
 		repository = r.bytes
 		if s := r.steps[of.Step]; s != nil {
 			step = s.bytes

@@ -71,18 +71,18 @@ func TestQueueTakesTurns(t *testing.T) {
 		q.put(w)
 	}
 	q.put(waiting("one", "1", 1))
-	q.dequeue()
-	if w := q.dequeue(); w.event.Source.Repository != "one" {
+	q.dequeue(plain)
+	if w := q.dequeue(plain); w.event.Source.Repository != "one" {
 		t.Errorf("the second turn was %+v", w.event.Source)
 	}
 	latest := map[string]int{"0": 0, "1": -1}
-	for w := q.dequeue(); w != nil; w = q.dequeue() {
+	for w := q.dequeue(plain); w != nil; w = q.dequeue(plain) {
 		if w.event.Status <= latest[w.event.Source.Step] {
 			t.Errorf("%d came after %d", w.event.Status, latest[w.event.Source.Step])
 		}
 		latest[w.event.Source.Step] = w.event.Status
 	}
-	if latest["0"] != 98 || latest["1"] != 99 || q.len() != 0 || q.bytes != 0 || len(q.repositories) != 0 || q.turns.len() != 0 {
+	if latest["0"] != 98 || latest["1"] != 99 || q.len() != 0 || q.bytes != 0 || len(q.repositories) != 0 || q.turns[plain].len() != 0 {
 		t.Errorf("%v, %+v is left of %d", latest, q, len(of))
 	}
 }
@@ -97,7 +97,7 @@ func TestQueueWaits(t *testing.T) {
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() { <-room })
-	q.dequeue()
+	q.dequeue(plain)
 	q.announce()
 	wg.Wait()
 	if full, _ := q.put(waiting("a", "1", 1)); full != "" {
@@ -216,7 +216,7 @@ func BenchmarkQueue(b *testing.B) {
 					q.put(w)
 				}
 				for range list {
-					q.dequeue()
+					q.dequeue(plain)
 				}
 			}
 		})

@@ -51,6 +51,13 @@ func newWaiter(e *audit.Event) *waiter {
 	return w
 }
 
+func (w *waiter) class() class {
+	if w.companion != nil {
+		return accompanied
+	}
+	return plain
+}
+
 // release gives the waiter back to the pool. No other goroutine holds it.
 func (w *waiter) release(err error) error {
 	w.timer.Stop()
