@@ -68,7 +68,7 @@ var beforeLookup = []string{"policy_denied", "no_rule_matched", "target_invalid"
 func (s *space) try(r *row) error {
 	s.serial++
 	host := fmt.Sprintf("r%d.open.example", s.serial)
-	s.script.Store(&row{greeting: r.greeting, response: r.response, patient: r.patient})
+	s.script.Store(&row{greeting: r.greeting, response: r.response, patient: r.patient, checkSent: r.checkSent, optional: r.optional})
 	if _, err := s.opened(); err != nil {
 		return err
 	}
@@ -135,11 +135,28 @@ func (s *space) exchange(r *row, host string) (string, error) {
 			}
 		}
 	}
-	_, err = io.Copy(&raw, conn) // a reset ends it too
+	err = readToEnd(conn, &raw, r.status)
 	if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
 		return "", fmt.Errorf("the proxy ended nothing; it sent %.200q", raw.String())
 	}
 	return raw.String(), nil
+}
+
+// readToEnd reads until the proxy ends the connection; a reset ends it too. After another
+// status than the expected one the row has failed, and the client ends its side.
+func readToEnd(conn net.Conn, raw *bytes.Buffer, status int) error {
+	buf, ended := make([]byte, 4096), false
+	for {
+		n, err := conn.Read(buf)
+		raw.Write(buf[:n])
+		if err != nil {
+			return err
+		}
+		if m := statusLine.FindSubmatch(raw.Bytes()); m != nil && string(m[1]) != strconv.Itoa(status) && !ended {
+			ended = true
+			_ = conn.(*net.TCPConn).CloseWrite()
+		}
+	}
 }
 
 func (s *space) checkResponse(r *row, raw string) error {
@@ -243,6 +260,7 @@ func (s *space) controls(rows []*row) []string {
 // without removes one control. Exactly the rows that name it fail.
 func (s *space) without(t *testing.T, control string, rows []*row, turn int) {
 	s.taken = control
+	s.program = mutant(t)
 	s.launch(t, "SALLYPORT_WITHOUT="+control)
 	failed := 0
 	for i, r := range rows {

@@ -45,7 +45,7 @@ func TestNetwork(t *testing.T) {
 		return
 	}
 	t.Parallel()
-	_, _ = sallyport(t), mutant(t)
+	_, _, _ = sallyport(t), released(t), mutant(t)
 	if made, why := enterNetwork(t, builds.directory); made {
 		return
 	} else {
@@ -134,7 +134,7 @@ deny contains {"rule": "blocked"} if input.target.host in {"blocked.open.example
 func newSpace(t *testing.T, watcher *packets) *space {
 	t.Helper()
 	o := options{
-		program: mutant(t),
+		program: sallyport(t), // the mutant for each control
 		extra:   "limits: {read_header_timeout: 2s}\n",
 	}
 	s := &space{fixture: newFixture(t, o), packets: watcher, zone: startZone(t), marked: make(chan struct{}), public: "127.0.0.1", public2: "127.0.0.1", public6: "127.0.0.1"}
@@ -240,6 +240,9 @@ func (s *space) serve(c *net.TCPConn) {
 		}
 		if n > 0 && a.contains(end) {
 			break
+		}
+		if r := s.script.Load(); n > 0 && s.taken != "" && r != nil && r.checkSent == nil && !r.optional {
+			return // nothing should have arrived: the row has failed
 		}
 	}
 	_, _ = io.WriteString(c, answer)
