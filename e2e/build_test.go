@@ -27,25 +27,27 @@ func (p *programs) use(directory string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.directory, p.lent = directory, true
-	p.made = map[string]error{"sallyport": nil, "mutant": nil}
+	p.made = map[string]error{"sallyport": nil, "released": nil, "mutant": nil}
 }
 
-// sallyport is the program as it is.
+// sallyport is the program with the race detector, if the tests have it: for servers.
 func sallyport(t testing.TB) string {
 	t.Helper()
 	return builds.get(t, "sallyport", nil)
 }
 
-// withoutRaceDetector is the program as users have it, for tests of its memory and
-// its times.
-func withoutRaceDetector(t testing.TB) string {
+// released is the program as users have it: for commands that end, and for tests of the
+// program's memory and times. The race detector makes each start take three times as long.
+func released(t testing.TB) string {
 	t.Helper()
-	return builds.get(t, plainProgram, nil)
+	if !raceDetector {
+		return sallyport(t)
+	}
+	return builds.get(t, "released", nil)
 }
 
-const plainProgram = "plain"
-
-// get builds a program, with the given files in the place of the real ones.
+// get builds a program, with the given files in the place of the real ones. Only the
+// program sallyport has the race detector.
 func (p *programs) get(t testing.TB, name string, overlay func() (map[string]string, error)) string {
 	t.Helper()
 	p.mu.Lock()
@@ -60,7 +62,7 @@ func (p *programs) get(t testing.TB, name string, overlay func() (map[string]str
 	path := filepath.Join(p.directory, name, "sallyport")
 	err, done := p.made[name]
 	if !done {
-		err = build(path, raceDetector && name != plainProgram, overlay)
+		err = build(path, raceDetector && name == "sallyport", overlay)
 		p.made[name] = err
 	}
 	if err != nil {
@@ -73,7 +75,7 @@ func build(path string, race bool, overlay func() (map[string]string, error)) er
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	args := []string{"build", "-buildvcs=false", "-ldflags", "-X main.version=e2e", "-o", path}
+	args := []string{"build", "-buildvcs=false", "-ldflags", "-s -w -X main.version=e2e", "-o", path}
 	if race {
 		args = append(args, "-race")
 	}
@@ -132,7 +134,7 @@ func (p *programs) remove() error {
 // command runs the program to its end and returns its exit status and output.
 func command(t testing.TB, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
-	return execute(t, exec.CommandContext(t.Context(), sallyport(t), args...))
+	return execute(t, exec.CommandContext(t.Context(), released(t), args...))
 }
 
 // execute runs a program to its end. A status other than 0 is not a failure here.

@@ -74,6 +74,10 @@ var mutations = []mutation{
 	{"evaluations", "../internal/worker/pool.go",
 		"\ts := p.shares[t.Share]\n",
 		"\tif os.Getenv(\"SALLYPORT_WITHOUT\") == \"evaluations\" {\n\t\tt.Share = \"\"\n\t}\n\ts := p.shares[t.Share]\n"},
+	// The check of a token that the environment names is skipped.
+	{"checks", "../identity/bitbucket/authenticator.go",
+		"\ta.http = bitbucketapi.NewHTTP(deps.Transport, a.now)\n",
+		"\ta.http = bitbucketapi.NewHTTP(deps.Transport, a.now)\n\ta.skip = without()\n"},
 	{"redaction", "../identity/credential.go",
 		"func (c Credential) String() string { return redacted }",
 		"func (c Credential) String() string { return redacted }\n\nfunc (c Credential) MutantLeak() string { return c.Reveal() }"},
@@ -104,6 +108,20 @@ func (p *evaluation) hasty(step func(context.Context) *Refusal) func(context.Con
 }
 `
 
+const withoutCheck = `package bitbucket
+
+import "os"
+
+func without() (set checkSet) {
+	for c := range checkCount {
+		if "check "+c.String() == os.Getenv("SALLYPORT_WITHOUT") {
+			set = set.leftOut(c)
+		}
+	}
+	return set
+}
+`
+
 // mutant is the program whose controls can be removed.
 func mutant(t testing.TB) string {
 	t.Helper()
@@ -112,7 +130,7 @@ func mutant(t testing.TB) string {
 
 // mutated returns the sources of the mutant that differ from the program's.
 func mutated() (map[string]string, error) {
-	contents := map[string]string{"../proxy/without_mutant.go": without}
+	contents := map[string]string{"../proxy/without_mutant.go": without, "../identity/bitbucket/without_mutant.go": withoutCheck}
 	maps.Copy(contents, networkMutants)
 	for _, m := range slices.Concat(mutations, networkMutations) {
 		text, known := contents[m.file]

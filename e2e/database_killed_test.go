@@ -113,7 +113,7 @@ func TestDatabaseKilledUnderCommands(t *testing.T) {
 // sessions, and returns how the command ended.
 func (w *fixture) killed(t testing.TB, admin *pgx.Conn, args ...string) (code int, output string) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), sallyport(t), append(args, "-c", w.config)...)
+	cmd := exec.CommandContext(t.Context(), released(t), append(args, "-c", w.config)...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {

@@ -34,7 +34,7 @@ func newFailover(t *testing.T, onOutage string) *failover {
 	servers := pgtest.Options{NoSync: true}
 	f := &failover{primary: pgtest.Start(t, servers), since: time.Now()}
 	f.db = f.primary.New(t)
-	if err := migrate(t.Context(), sallyport(t), f.db.URL("")); err != nil {
+	if err := migrate(t.Context(), released(t), f.db.URL("")); err != nil {
 		t.Fatal(err)
 	}
 	d := nameDatabase(t, f.db)

@@ -157,7 +157,7 @@ func newNeighborhood(t *testing.T, o options) *neighborhood {
 	t.Helper()
 	raiseFileLimit(t, 8000)
 	if o.program == "" {
-		o.program = withoutRaceDetector(t)
+		o.program = released(t)
 	}
 	o.extra = "shutdown: {drain_timeout: 0s}\nlimits: {queue_timeout: 1s}\n"
 	o.identity, o.egress = "  leeway: 0s\n  expired_token_grace_period: 1h\n", "  connect_timeout: 2s\n"

@@ -227,6 +227,6 @@ func (w *fixture) policyFromGit(t *testing.T, away *atomic.Bool, more string) (g
 // reloadPolicy has the server check its policy, and returns what the operator
 // reads.
 func (w *fixture) reloadPolicy() (string, error) {
-	out, err := exec.Command(w.program, "policy", "reload", "-c", w.config).CombinedOutput()
+	out, err := exec.Command(released(w.t), "policy", "reload", "-c", w.config).CombinedOutput()
 	return string(out), err
 }

@@ -92,7 +92,7 @@ func wrongSteps(t *testing.T, page string) {
 			t.Errorf("%q does not stand on the page", from)
 		}
 		steps, err := guideSteps(changed)
-		g := readerOf(t, sallyport(t), t.TempDir())
+		g := readerOf(t, released(t), t.TempDir())
 		for i := 0; err == nil && i < len(steps); i++ {
 			if steps[i].file != "sallyport.yaml" {
 				err = g.execute(steps[i])
@@ -141,7 +141,7 @@ func newGuide(t testing.TB) *guide {
 	w := newFixture(t, options{egress: fmt.Sprintf("  upstream_proxies:\n    - {proxy: %q, hosts: [\"*.example\"], dns: upstream}\n", "http://"+net.JoinHostPort(exit.host, exit.port))})
 	upstream.Store(new(fmt.Sprintf("127.0.0.1:%d", w.HTTPSPort)))
 	remotes := t.TempDir()
-	g := readerOf(t, w.program, remotes)
+	g := readerOf(t, released(t), remotes)
 	g.w, g.gitURL = w, gitServer(t, remotes)+"/egress-policy.git"
 	return g
 }

@@ -15,7 +15,7 @@ import (
 // with tokens of an emulated Bitbucket in the environment.
 func TestInspectScripts(t *testing.T) {
 	t.Parallel()
-	program := sallyport(t)
+	program := released(t)
 	bitbucket, err := bitbuckettest.New(bitbuckettest.Options{})
 	if err != nil {
 		t.Fatal(err)

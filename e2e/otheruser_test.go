@@ -25,7 +25,7 @@ func TestControlByAnotherUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(folder) })
-	program, err := os.ReadFile(w.program)
+	program, err := os.ReadFile(released(t))
 	if err != nil {
 		t.Fatal(err)
 	}

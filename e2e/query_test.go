@@ -87,7 +87,7 @@ func TestQuery(t *testing.T) {
 	l.testExport(t, filters, asCSV)
 	l.testInterrupted(t)
 	// Its reader closes the pipe: it ends as any program does.
-	shell := exec.CommandContext(t.Context(), "sh", "-c", `{ "$0" audit tail --since 1h --interval 10ms --database-url-file "$1"; echo $? >&2; } | head -n 1`, sallyport(t), l.auditor)
+	shell := exec.CommandContext(t.Context(), "sh", "-c", `{ "$0" audit tail --since 1h --interval 10ms --database-url-file "$1"; echo $? >&2; } | head -n 1`, released(t), l.auditor)
 	var stderr bytes.Buffer
 	shell.Stderr = &stderr
 	stop := l.load(t, 1)

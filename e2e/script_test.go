@@ -12,7 +12,7 @@ import (
 // commands, their output and their exit status.
 func TestScripts(t *testing.T) {
 	t.Parallel()
-	program := sallyport(t)
+	program := released(t)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(e *testscript.Env) error {

@@ -190,6 +190,7 @@ func TestFailedStarts(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
+			c.set.program = released(t)
 			w := newFixture(t, c.set)
 			c.spoil(t, w)
 			s := launch(t, w.program, w.config, w.admin, w.env...)

@@ -99,7 +99,7 @@ func (l *testLog) load(t testing.TB, lanes int) (stop func()) {
 // command is the program on this log.
 func (l *testLog) command(t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
-	return exec.CommandContext(t.Context(), sallyport(t), append(append([]string{"audit"}, args...), "--database-url-file", l.auditor)...)
+	return exec.CommandContext(t.Context(), released(t), append(append([]string{"audit"}, args...), "--database-url-file", l.auditor)...)
 }
 
 func (l *testLog) connect(t testing.TB) *pgx.Conn {

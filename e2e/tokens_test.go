@@ -118,37 +118,6 @@ func TestTokensOverTheWire(t *testing.T) {
 	}
 }
 
-// blind is the program that leaves out the check that its environment names.
-func blind(t testing.TB) string {
-	t.Helper()
-	const file, from = "../identity/bitbucket/authenticator.go", "	a.http = bitbucketapi.NewHTTP(deps.Transport, a.now)\n"
-	return builds.get(t, "blind", func() (map[string]string, error) {
-		source, err := os.ReadFile(file)
-		if err != nil {
-			return nil, err
-		}
-		if strings.Count(string(source), from) != 1 {
-			return nil, fmt.Errorf("%s does not have %q once", file, from)
-		}
-		return map[string]string{
-			file: strings.Replace(string(source), from, from+"	a.skip = without()\n", 1),
-			"../identity/bitbucket/without_mutant.go": `package bitbucket
-
-import "os"
-
-func without() (set checkSet) {
-	for c := range checkCount {
-		if c.String() == os.Getenv("SALLYPORT_WITHOUT") {
-			set = set.leftOut(c)
-		}
-	}
-	return set
-}
-`,
-		}, nil
-	})
-}
-
 // TestTokenChecksAreNeeded removes one check at a time from the running server,
 // and checks that exactly the rows that name it have another result.
 func TestTokenChecksAreNeeded(t *testing.T) {
@@ -156,7 +125,7 @@ func TestTokenChecksAreNeeded(t *testing.T) {
 	for _, check := range []string{"signature", "audience", "subject", "workspace"} {
 		t.Run(check, func(t *testing.T) {
 			t.Parallel()
-			w, f := newTokenFixture(t, options{program: blind(t), env: []string{"SALLYPORT_WITHOUT=" + check}})
+			w, f := newTokenFixture(t, options{program: mutant(t), env: []string{"SALLYPORT_WITHOUT=check " + check}})
 			target := echo(t)
 			to := "raw.partner.example:" + target.port
 			for _, r := range tokentest.Rows {

@@ -94,7 +94,7 @@ func newWebhookGuide(t *testing.T) *webhookGuide {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.guide = readerOf(t, w.program, remotes)
+	g.guide = readerOf(t, released(t), remotes)
 	g.w = w
 	reader := filepath.Dir(g.directory)
 	if err := os.WriteFile(filepath.Join(reader, "webhook-token"), []byte("webhook-access-token\n"), 0o600); err != nil {
