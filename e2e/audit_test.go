@@ -27,7 +27,7 @@ type database struct {
 // newDatabase is a migrated database on the PostgreSQL of all these tests.
 func newDatabase(t testing.TB) *database {
 	t.Helper()
-	program := sallyport(t)
+	program := released(t)
 	db := pgtest.NewFrom(t, "migrated", func(ctx context.Context, url string) error {
 		return migrate(ctx, program, url)
 	})
@@ -38,12 +38,17 @@ func newDatabase(t testing.TB) *database {
 // durable, that can be killed.
 func newServerDatabase(t testing.TB) (*database, *pgtest.Server) {
 	t.Helper()
-	s := pgtest.Start(t, pgtest.Options{})
-	db := s.New(t)
-	if err := migrate(t.Context(), sallyport(t), db.URL("")); err != nil {
-		t.Fatal(err)
-	}
+	s, db := startMigrated(t, pgtest.Options{})
 	return nameDatabase(t, db), s
+}
+
+// startMigrated is a PostgreSQL of the test's own with a migrated database.
+func startMigrated(t testing.TB, o pgtest.Options) (*pgtest.Server, *pgtest.DB) {
+	t.Helper()
+	program := released(t)
+	return pgtest.StartFrom(t, o, "migrated", func(ctx context.Context, url string) error {
+		return migrate(ctx, program, url)
+	})
 }
 
 // migrate does what an operator of a managed PostgreSQL does: an administrator

@@ -57,13 +57,10 @@ type conditions struct {
 func newCampaign(t *testing.T, o conditions) *campaign {
 	t.Helper()
 	c := &campaign{t: t, random: rand.New(rand.NewPCG(o.seed, 0)), counts: make(map[string]int), long: o.disk}
-	c.postgres = pgtest.Start(t, pgtest.Options{NoSync: !o.disk, Settings: map[string]string{
+	var db *pgtest.DB
+	c.postgres, db = startMigrated(t, pgtest.Options{NoSync: !o.disk, Settings: map[string]string{
 		"synchronous_commit": "off", "wal_writer_delay": "10s", "wal_writer_flush_after": "1GB",
 	}})
-	db := c.postgres.New(t)
-	if err := migrate(t.Context(), sallyport(t), db.URL("")); err != nil {
-		t.Fatal(err)
-	}
 	c.relay = newRelay(t, c.postgres)
 	named := nameDatabase(t, db)
 	through := fmt.Sprintf("postgresql://sallyport_writer:%s@%s/%s?sslmode=disable\n", named.password, c.relay.listener.Addr(), db.Name)

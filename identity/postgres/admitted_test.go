@@ -47,8 +47,7 @@ func (h *env) honours(t testing.TB, p *identity.Principal) *identity.Principal {
 
 func TestAdmittedTokensSurvive(t *testing.T) {
 	pgtest.CheckLeaks(t)
-	server := pgtest.Start(t, pgtest.Options{})
-	db := server.NewFrom(t, "sallyport", migrate)
+	server, db := pgtest.StartFrom(t, pgtest.Options{}, "sallyport", migrate)
 	h := instance(t, db.URL(database.Writer), 6*time.Hour)
 	p := principal(1)
 	before := time.Now()

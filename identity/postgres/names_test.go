@@ -318,8 +318,7 @@ func TestInstancesAgree(t *testing.T) {
 // bound is lost.
 func TestNamesOverARestart(t *testing.T) {
 	pgtest.CheckLeaks(t)
-	server := pgtest.Start(t, pgtest.Options{})
-	db := server.NewFrom(t, "sallyport", migrate)
+	server, db := pgtest.StartFrom(t, pgtest.Options{}, "sallyport", migrate)
 	h := instance(t, db.URL(database.Writer), 0)
 	h.save(t, repository(payments, "acme/a", minutes(0)))
 	server.Kill(t)

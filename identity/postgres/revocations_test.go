@@ -142,8 +142,7 @@ func TestRevocationEnds(t *testing.T) {
 // what was in force stays so, and what came meanwhile is received.
 func TestWatchOverOutages(t *testing.T) {
 	pgtest.CheckLeaks(t)
-	server := pgtest.Start(t, pgtest.Options{})
-	db := server.NewFrom(t, "sallyport", migrate)
+	server, db := pgtest.StartFrom(t, pgtest.Options{}, "sallyport", migrate)
 	h := instance(t, db.URL(database.Writer), 0)
 	h.revokes(t, identity.ScopeStep, uuidOf(1))
 	pgtest.Eventually(t, "known", func() bool { return h.Revoked(uuidOf(1), payments) })
@@ -187,8 +186,7 @@ func TestWatchOverOutages(t *testing.T) {
 // A database that hangs shows too, nothing waits for it, and the end does not.
 func TestWatchOverAFrozenDatabase(t *testing.T) {
 	pgtest.CheckLeaks(t)
-	server := pgtest.Start(t, pgtest.Options{NoSync: true})
-	db := server.NewFrom(t, "sallyport", migrate)
+	server, db := pgtest.StartFrom(t, pgtest.Options{NoSync: true}, "sallyport", migrate)
 	h := instance(t, db.URL(database.Writer), 0)
 	h.revokes(t, identity.ScopeStep, uuidOf(1))
 	pgtest.Eventually(t, "known", func() bool { return h.Revoked(uuidOf(1), payments) })

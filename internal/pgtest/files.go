@@ -90,6 +90,12 @@ func copyTemplate(directory string) error {
 	if err != nil {
 		return err
 	}
+	return copyCluster(source, directory)
+}
+
+// copyCluster copies the data of a cluster that no server uses into a directory that
+// pgembed will start.
+func copyCluster(source, directory string) error {
 	if err := os.MkdirAll(directory, 0o700); err != nil {
 		return err
 	}

@@ -21,12 +21,14 @@
 // server, so packages that are tested at once do not meet; tests of one process
 // that run in parallel and create or change roles do, and take LockRoles.
 //
-// Tests of durability use Start: a server of their own, with all safety on,
-// that can be killed, frozen and restarted.
+// Tests of durability use Start, or StartFrom where it should have a prepared
+// database: a server of their own, with all safety on, that can be killed, frozen and
+// restarted.
 package pgtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -77,7 +79,7 @@ func Shared(t testing.TB) *Server {
 	if shared.server == nil && shared.err == nil {
 		shared.server, shared.err = launch(Options{NoSync: true, Settings: map[string]string{
 			"max_connections": "400", // packages run many tests in parallel
-		}})
+		}}, "")
 	}
 	if shared.err != nil {
 		t.Fatalf("pgtest: %v", shared.err)
@@ -96,18 +98,19 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
-// Close ends the process's server and removes its files; without a server it
-// does nothing. It is for a TestMain that does more than Main; the next New
-// starts another server.
+// Close ends the process's server and removes its files, and those of [StartFrom]; without
+// them it does nothing. It is for a TestMain that does more than Main; the next New starts
+// another server.
 func Close() error {
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
 	server := shared.server
 	shared.server, shared.err = nil, nil
+	err := removePrepared()
 	if server == nil {
-		return nil
+		return err
 	}
-	return server.close()
+	return errors.Join(server.close(), err)
 }
 
 // DB is a database.

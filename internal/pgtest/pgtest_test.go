@@ -87,6 +87,41 @@ func TestNewFromPreparesOnce(t *testing.T) {
 	}
 }
 
+// TestStartFrom: each server has a copy of what was prepared once, roles included, and is
+// as durable as one of [Start].
+func TestStartFrom(t *testing.T) {
+	prepared := 0
+	prepare := func(ctx context.Context, url string) error {
+		prepared++
+		conn, err := pgx.Connect(ctx, url)
+		if err != nil {
+			return err
+		}
+		defer conn.Close(ctx)
+		_, err = conn.Exec(ctx, "create role reader login; create table x as select generate_series(1, 3) as v; grant select on x to reader")
+		return err
+	}
+	for range 2 {
+		server, db := StartFrom(t, Options{}, "three rows and a role", prepare)
+		if n := count(t, connect(t, db.URL("reader")), "select count(*) from x"); n != 3 {
+			t.Errorf("%d rows", n)
+		}
+		conn := connect(t, db.URL(""))
+		if n := count(t, conn, "select count(*) from pg_settings where name in ('fsync', 'synchronous_commit', 'full_page_writes') and setting = 'on'"); n != 3 {
+			t.Errorf("%d of 3 safety settings are on", n)
+		}
+		execute(t, conn, "delete from x where v = 1")
+		server.Kill(t)
+		server.Restart(t)
+		if n := count(t, connect(t, db.URL("")), "select count(*) from x"); n != 2 {
+			t.Errorf("%d rows after the crash", n)
+		}
+	}
+	if prepared != 1 {
+		t.Errorf("prepared %d times", prepared)
+	}
+}
+
 func TestKillKeepsWhatWasCommitted(t *testing.T) {
 	server := Start(t, Options{})
 	db := server.New(t)
@@ -191,7 +226,7 @@ func BenchmarkNew(b *testing.B) {
 
 func BenchmarkStart(b *testing.B) {
 	for b.Loop() {
-		s, err := launch(Options{NoSync: true})
+		s, err := launch(Options{NoSync: true}, "")
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -54,20 +54,26 @@ type template struct {
 // and its files removed.
 func Start(t testing.TB, options Options) *Server {
 	t.Helper()
-	s, err := launch(options)
+	s, err := launch(options, "")
 	if err != nil {
 		t.Fatalf("pgtest: %v", err)
 	}
+	s.endWith(t)
+	return s
+}
+
+// endWith ends the server at the end of the test.
+func (s *Server) endWith(t testing.TB) {
 	t.Cleanup(func() {
 		s.thaw()
 		if err := s.close(); err != nil {
 			t.Errorf("pgtest: %v", err)
 		}
 	})
-	return s
 }
 
-func launch(options Options) (*Server, error) {
+// launch runs a server on a copy of the cluster in a directory; empty: a new cluster.
+func launch(options Options, from string) (*Server, error) {
 	sweep(memory)
 	sweep(os.TempDir())
 	parent := parentFor(options.NoSync)
@@ -79,9 +85,16 @@ func launch(options Options) (*Server, error) {
 		return nil, err
 	}
 	s := newServer(directory, inUse, options)
-	// A failure to use the cache costs a second and is not a failure.
-	_ = copyTemplate(s.Directory)
-	if err := s.run(); err != nil {
+	if from != "" {
+		err = copyCluster(from, s.Directory)
+	} else {
+		// A failure to use the cache costs a second and is not a failure.
+		_ = copyTemplate(s.Directory)
+	}
+	if err == nil {
+		err = s.run()
+	}
+	if err != nil {
 		_ = s.remove()
 		return nil, err
 	}
