@@ -32,7 +32,7 @@ func TestPolicyPipeline(t *testing.T) {
 		t.Fatalf("the file was read as %+v", file)
 	}
 	programs, repository := t.TempDir(), t.TempDir()
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", programs+string(filepath.Separator), "../cmd/sallyport")
+	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-ldflags", "-s -w", "-o", programs+string(filepath.Separator), "../cmd/sallyport")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)

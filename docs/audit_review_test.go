@@ -86,9 +86,7 @@ const generated = "sallyport audit key generate --out checkpoint-key --origin ac
 func newReview(t *testing.T) *review {
 	t.Helper()
 	a := &review{t: t, folder: t.TempDir(), printed: map[string]string{}}
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-ldflags", "-X main.version=1.0.0", "-o", a.path("sallyport"), "../cmd/sallyport").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
+	a.check(os.Symlink(program(t), a.path("sallyport")))
 	psql, err := pgembed.Psql(t.Context(), "") // which need not be on the path
 	a.check(err)
 	a.psqlDir = filepath.Dir(psql)

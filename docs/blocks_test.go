@@ -388,10 +388,6 @@ func TestQueriesRun(t *testing.T) {
 // Makefile, and commands and flags of the real program; the shell parses the
 // block whole.
 func TestCommandsExist(t *testing.T) {
-	program := filepath.Join(t.TempDir(), "sallyport")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../cmd/sallyport").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
 	makefile := read(t, "../Makefile")
 	for _, b := range blocks(t, "sh", "../README.md", "../CONTRIBUTING.md", "pipelines.md", "operator.md") {
 		if out, err := exec.CommandContext(t.Context(), "sh", "-n", "-c", b.text).CombinedOutput(); err != nil {
@@ -404,7 +400,7 @@ func TestCommandsExist(t *testing.T) {
 					t.Errorf("%s: make has no target %s", b.page, words[1])
 				}
 			case len(words) > 1 && words[0] == "sallyport":
-				checkCommand(t, program, words[1:])
+				checkCommand(t, words[1:])
 			}
 		}
 	}
@@ -412,13 +408,13 @@ func TestCommandsExist(t *testing.T) {
 
 // checkCommand asks the program for help on a command line's command, which ends
 // at its first flag or path, and looks for its flags there.
-func checkCommand(t *testing.T, program string, words []string) {
+func checkCommand(t *testing.T, words []string) {
 	t.Helper()
 	end := slices.IndexFunc(words, func(w string) bool { return strings.HasPrefix(w, "-") || strings.HasPrefix(w, ".") })
 	if end < 0 {
 		end = len(words)
 	}
-	out, err := exec.CommandContext(t.Context(), program, append(slices.Clone(words[:end]), "--help")...).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), program(t), append(slices.Clone(words[:end]), "--help")...).CombinedOutput()
 	if err != nil || !bytes.Contains(out, []byte("sallyport "+strings.Join(words[:end], " "))) {
 		t.Errorf("sallyport %s is not a command: %v\n%s", strings.Join(words[:end], " "), err, out)
 	}

@@ -1,6 +1,8 @@
 package docs_test
 
 import (
+	"errors"
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -20,7 +22,12 @@ import (
 
 func TestMain(m *testing.M) {
 	rego.ServeWorker()
-	pgtest.Main(m)
+	code := m.Run()
+	if err := errors.Join(pgtest.Close(), os.RemoveAll(builtProgram.directory)); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = max(code, 1)
+	}
+	os.Exit(code)
 }
 
 // pages are the documents that are checked, relative to this folder.

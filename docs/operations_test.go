@@ -48,10 +48,6 @@ func (s shell) run(name string) string {
 // TestBackupAndRestore runs the page's commands on a real PostgreSQL, and checks the
 // page's statements about the restored log.
 func TestBackupAndRestore(t *testing.T) {
-	program := filepath.Join(t.TempDir(), "sallyport")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../cmd/sallyport").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
 	db := pgtest.Start(t, pgtest.Options{}).New(t)
 	if _, _, err := database.Migrate(t.Context(), db.URL(""), nil); err != nil {
 		t.Fatal(err)
@@ -65,7 +61,7 @@ func TestBackupAndRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := shell{t, t.TempDir(), append(os.Environ(), "PGHOST="+to.Host, "PGUSER="+to.User, "PGDATABASE="+to.Database,
-		"PATH="+strings.Join([]string{filepath.Dir(program), binaries.Directory, os.Getenv("PATH")}, string(os.PathListSeparator)))}
+		"PATH="+strings.Join([]string{filepath.Dir(program(t)), binaries.Directory, os.Getenv("PATH")}, string(os.PathListSeparator)))}
 
 	l, err := auditwriter.Open(t.Context(), auditwriter.Config{URL: db.URL(database.Writer), Version: "test"})
 	if err != nil {
@@ -125,10 +121,6 @@ func TestBackupAndRestore(t *testing.T) {
 // TestOperationsCommands parses every shell block of the page, and asks the real
 // program for each command in them and for its flags.
 func TestOperationsCommands(t *testing.T) {
-	program := filepath.Join(t.TempDir(), "sallyport")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../cmd/sallyport").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
 	for _, b := range blocks(t, "sh", operations) {
 		if out, err := exec.CommandContext(t.Context(), "sh", "-n", "-c", b.text).CombinedOutput(); err != nil {
 			t.Errorf("%v\n%s\n%s", err, b.text, out)
@@ -137,7 +129,7 @@ func TestOperationsCommands(t *testing.T) {
 			line, _, _ = strings.Cut(line, "|")
 			line = strings.TrimPrefix(strings.TrimSpace(line), "sudo ")
 			if words := strings.Fields(line); len(words) > 1 && words[0] == "sallyport" {
-				checkCommand(t, program, words[1:])
+				checkCommand(t, words[1:])
 			}
 		}
 	}
