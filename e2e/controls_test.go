@@ -74,6 +74,8 @@ var mutations = []mutation{
 	{"evaluations", "../internal/worker/pool.go",
 		"\ts := p.shares[t.Share]\n",
 		"\tif os.Getenv(\"SALLYPORT_WITHOUT\") == \"evaluations\" {\n\t\tt.Share = \"\"\n\t}\n\ts := p.shares[t.Share]\n"},
+	// No control: the list of networks comes from the test (see newNetworkList).
+	{"networks", "../internal/ipranges/ipranges.go", "const URL = \"https://ip-ranges.atlassian.com/\"", "var URL = os.Getenv(\"SALLYPORT_TEST_NETWORKS\")"},
 	// The check of a token that the environment names is skipped.
 	{"checks", "../identity/bitbucket/authenticator.go",
 		"\ta.http = bitbucketapi.NewHTTP(deps.Transport, a.now)\n",

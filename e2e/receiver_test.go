@@ -38,7 +38,10 @@ func receiving(t *testing.T, o options, receivers ...string) (w *fixture, addres
 		if err := os.WriteFile(file, []byte(receiverSecret), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		fmt.Fprintf(&b, "    - {name: %s, path: /hooks/%s, kind: cloud, secret_file: %q%s}\n", name, name, file, strings.TrimPrefix(r, name))
+		if r = strings.TrimPrefix(r, name); !strings.Contains(r, "kind: ") {
+			r += ", kind: cloud"
+		}
+		fmt.Fprintf(&b, "    - {name: %s, path: /hooks/%s, secret_file: %q%s}\n", name, name, file, r)
 	}
 	o.extra += b.String()
 	w = newFixture(t, o)
