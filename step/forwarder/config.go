@@ -36,7 +36,9 @@ type Config struct {
 	IdleTimeout    time.Duration // for the first byte of a connection or of its next request; 0: 2 min
 	RememberFor    time.Duration // how long a denial of the policy is repeated without asking Sallyport; 0: 5 s; negative: not at all
 
-	peerUID func(net.Conn) (uint32, error) // in tests; nil: peeruid.Of
+	// Only tests change these controls.
+	peerUID func(net.Conn) (uint32, error)            // nil: peeruid.Of
+	final   func(*upstream.Refusal) *upstream.Refusal // nil: final
 }
 
 // Forwarder serves listeners. It is safe for concurrent use.

@@ -67,7 +67,7 @@ func (f *Forwarder) open(action, target string) (upstream.Stream, *upstream.Refu
 		f.stats.allowed(target)
 		return stream, nil
 	}
-	shown := final(refusal)
+	shown := f.config.final(refusal)
 	if refusal.ByPolicy() {
 		f.denied.remember(key, shown)
 	}

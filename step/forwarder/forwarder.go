@@ -16,6 +16,8 @@ import (
 	"net/http"
 	"net/netip"
 	"time"
+
+	"github.com/sallyport/sallyport/step/peeruid"
 )
 
 // New returns a forwarder without listeners.
@@ -33,6 +35,12 @@ func New(c Config) (*Forwarder, error) {
 	}
 	if c.Refused == nil {
 		c.Refused = func(Refusal) {}
+	}
+	if c.peerUID == nil {
+		c.peerUID = peeruid.Of
+	}
+	if c.final == nil {
+		c.final = final
 	}
 	f := &Forwarder{
 		config:    c,

@@ -50,6 +50,20 @@ func (o *output) String() string {
 	return o.b.String()
 }
 
+type (
+	upstreamConfig = upstream.Config
+	refusal        = upstream.Refusal
+)
+
+func static(t testing.TB, text string) token.Source {
+	t.Helper()
+	parsed, err := token.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token.Static(parsed)
+}
+
 // start runs a forwarder until the test ends.
 func start(t testing.TB, change func(*Config, *upstream.Config)) *env {
 	t.Helper()
@@ -60,11 +74,8 @@ func startAt(t testing.TB, s *steptest.Server, change func(*Config, *upstream.Co
 	t.Helper()
 	e := &env{sallyport: s, log: &output{}, printed: &output{}}
 	log := slog.New(slog.NewTextHandler(e.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	parsed, err := token.Parse(steptest.Token)
-	if err != nil {
-		t.Fatal(err)
-	}
-	uc := upstream.Config{Proxies: []string{s.URL}, CAFile: s.CAFile, Token: token.Static(parsed), Log: log}
+	var err error
+	uc := upstream.Config{Proxies: []string{s.URL}, CAFile: s.CAFile, Token: static(t, steptest.Token), Log: log}
 	c := Config{Admit: Users(), Log: log, Refused: func(r Refusal) { _, _ = io.WriteString(e.printed, r.Line()) }}
 	if change != nil {
 		change(&c, &uc)
@@ -111,6 +122,10 @@ func (e *env) dial(t testing.TB) *tool {
 	}
 	t.Cleanup(func() { _ = c.Close() })
 	_ = c.SetDeadline(time.Now().Add(patience))
+	return newTool(t, c)
+}
+
+func newTool(t testing.TB, c net.Conn) *tool {
 	return &tool{t, c.(*net.TCPConn), bufio.NewReader(c)}
 }
 

@@ -95,7 +95,7 @@ func (f *Forwarder) responded(resp *http.Response, r *http.Request, key denialKe
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
 	_ = resp.Body.Close()
 	refusal := upstream.ParseRefusal(resp.StatusCode, resp.Header, string(text))
-	shown := final(refusal)
+	shown := f.config.final(refusal)
 	if refusal.ByPolicy() {
 		f.denied.remember(key, shown)
 	}

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/sallyport/sallyport/step/peeruid"
 	"github.com/sallyport/sallyport/step/upstream"
 )
 
@@ -32,11 +31,7 @@ func Users(more ...uint32) func(uid uint32) bool {
 
 // admitUser returns nil if a peer's user may use the forwarder.
 func (f *Forwarder) admitUser(c net.Conn) *Refusal {
-	of := f.config.peerUID
-	if of == nil {
-		of = peeruid.Of
-	}
-	uid, err := of(c)
+	uid, err := f.config.peerUID(c)
 	switch {
 	case err != nil:
 		return notAdmitted("an unknown user", err.Error())

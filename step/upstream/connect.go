@@ -152,8 +152,12 @@ func (c *Client) ask(ctx context.Context, conn *conn, target string, t token.Tok
 		return nil, nil, fmt.Errorf("read the response of proxy %s to CONNECT: %w", conn.proxy.address, err)
 	}
 	if resp.StatusCode == http.StatusOK {
-		if !stop() || conn.SetDeadline(time.Time{}) != nil {
+		c.proxies.worked(conn.proxy)
+		if !stop() {
 			return nil, nil, context.Cause(ctx)
+		}
+		if err = conn.SetDeadline(time.Time{}); err != nil {
+			return nil, nil, err
 		}
 		limited.N = math.MaxInt64
 		if r.Buffered() == 0 {
@@ -169,6 +173,8 @@ func (c *Client) ask(ctx context.Context, conn *conn, target string, t token.Tok
 	}
 	if refusal.Reason == "shutting_down" {
 		c.proxies.failed(conn.proxy)
+	} else {
+		c.proxies.worked(conn.proxy)
 	}
 	return nil, refusal, nil
 }

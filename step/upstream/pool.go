@@ -13,6 +13,7 @@ import (
 type pool struct {
 	ctx    context.Context
 	dial   func(context.Context) (*conn, error)
+	usable func(*proxy) bool // reports whether a proxy's connections are to be used now
 	max    int
 	maxAge time.Duration
 
@@ -33,8 +34,8 @@ type readyConn struct {
 	alive  bool          // after ended: the reader was interrupted and nothing had come
 }
 
-func newPool(ctx context.Context, maximum int, maxAge time.Duration, dial func(context.Context) (*conn, error)) *pool {
-	return &pool{ctx: ctx, dial: dial, max: max(maximum, 0), maxAge: maxAge}
+func newPool(ctx context.Context, maximum int, maxAge time.Duration, dial func(context.Context) (*conn, error), usable func(*proxy) bool) *pool {
+	return &pool{ctx: ctx, dial: dial, usable: usable, max: max(maximum, 0), maxAge: maxAge}
 }
 
 // take returns a ready connection that is alive, or nil, and starts to replace it.
@@ -46,9 +47,7 @@ func (p *pool) take() *conn {
 		if r == nil {
 			return nil
 		}
-		if r.expiry != nil {
-			r.expiry.Stop()
-		}
+		r.expiry.Stop()
 		if c := r.stop(); c != nil {
 			return c
 		}
@@ -73,9 +72,10 @@ func (p *pool) pop() *readyConn {
 		last := len(p.ready) - 1
 		r := p.ready[last]
 		p.ready = p.ready[:last]
-		if time.Since(r.since) < p.maxAge {
+		if time.Since(r.since) < p.maxAge && p.usable(r.proxy) {
 			return r
 		}
+		r.expiry.Stop()
 		_ = r.Close()
 	}
 	return nil

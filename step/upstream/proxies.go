@@ -100,12 +100,30 @@ func (l *proxyList) order() []*proxy {
 	return append(up, down...)
 }
 
+// preferred reports whether no other proxy is tried before p.
+func (l *proxyList) preferred(p *proxy) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if !now.Before(l.down[p]) {
+		return true
+	}
+	for _, other := range l.all {
+		if !now.Before(l.down[other]) {
+			return false
+		}
+	}
+	return true
+}
+
+// failed moves a proxy behind the others for some seconds.
 func (l *proxyList) failed(p *proxy) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.down[p] = time.Now().Add(downFor)
 }
 
+// worked ends this: the proxy responded. A connection alone does not show that it serves.
 func (l *proxyList) worked(p *proxy) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -124,7 +142,6 @@ func (c *Client) dialAny(ctx context.Context) (*conn, error) {
 	for _, p := range c.proxies.order() {
 		stream, err := c.dial(ctx, p)
 		if err == nil {
-			c.proxies.worked(p)
 			return &conn{Stream: stream, proxy: p}, nil
 		}
 		if ctx.Err() != nil {

@@ -91,7 +91,7 @@ func (c *Client) send(r *http.Request, t token.Token) (*http.Response, error) {
 	var used net.Conn
 	ctx := httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { used = i.Conn }})
 	r = r.Clone(ctx)
-	r.Header.Set("Proxy-Authorization", "Bearer "+t.Reveal())
+	c.setField(r.Header, "Proxy-Authorization", "Bearer "+t.Reveal())
 	resp, err := c.transport.RoundTrip(r)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)

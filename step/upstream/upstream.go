@@ -47,7 +47,8 @@ type Client struct {
 	proxies   *proxyList
 	pool      *pool
 	transport *http.Transport
-	ctx       context.Context // of the client's own dials
+	setField  func(h http.Header, name, value string) // replaces; only a test adds instead
+	ctx       context.Context                         // of the client's own dials
 	cancel    context.CancelFunc
 }
 
@@ -81,10 +82,10 @@ func New(c Config) (*Client, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	u := &Client{config: c, proxies: list}
+	u := &Client{config: c, proxies: list, setField: http.Header.Set}
 	u.ctx, u.cancel = context.WithCancel(context.Background())
 	list.secure(roots)
-	u.pool = newPool(u.ctx, c.MaxReady, c.MaxReadyAge, u.dialAny)
+	u.pool = newPool(u.ctx, c.MaxReady, c.MaxReadyAge, u.dialAny, list.preferred)
 	u.transport = u.newTransport()
 	return u, nil
 }

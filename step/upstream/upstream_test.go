@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -278,6 +279,45 @@ func TestExpiredToken(t *testing.T) {
 	}
 }
 
+// request sends a request with a tool's own credential.
+func request(t *testing.T, c *Client) *http.Response {
+	t.Helper()
+	target := proxytest.Serve(t, func(c *net.TCPConn) {
+		_, _ = c.Read(make([]byte, 4096))
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+	})
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://allowed.test:"+target.Port+"/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Proxy-Authorization", "Basic c3RlcDpvbGQ=")
+	resp, err := c.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	return resp
+}
+
+// TestCredentialIsReplaced: the step's token replaces a credential that a tool sent.
+func TestCredentialIsReplaced(t *testing.T) {
+	t.Parallel()
+	if resp := request(t, client(t, steptest.Start(t), nil)); resp.StatusCode != 200 {
+		t.Errorf("%s", resp.Status)
+	}
+}
+
+// TestCredentialReplacementIsNeeded: a tool's credential beside the token makes Sallyport
+// refuse the request.
+func TestCredentialReplacementIsNeeded(t *testing.T) {
+	t.Parallel()
+	c := client(t, steptest.Start(t), nil)
+	c.setField = http.Header.Add
+	if resp := request(t, c); resp.Header.Get("Sallyport-Reason") != "credential_ambiguous" {
+		t.Errorf("%s %v: the request was not refused", resp.Status, resp.Header)
+	}
+}
+
 // TestTargets: a target that does not fit into a request line is not sent.
 func TestTargets(t *testing.T) {
 	t.Parallel()
@@ -347,9 +387,12 @@ func FuzzAnswer(f *testing.F) {
 	})
 }
 
+// pipe is a stream in memory. Unlike a socket, [net.Pipe] has no deadline after its other
+// end was closed.
 type pipe struct{ net.Conn }
 
-func (p pipe) CloseWrite() error { return p.Close() }
+func (p pipe) CloseWrite() error           { return p.Close() }
+func (p pipe) SetDeadline(time.Time) error { return nil }
 
 func btoi(b bool) int {
 	if b {
