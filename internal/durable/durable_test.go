@@ -53,3 +53,20 @@ func TestFailedWriteKeepsTheFile(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestReplaceAs: the new content has the attributes as soon as it has the name.
+func TestReplaceAs(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "settings.xml")
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	as := Attributes{Mode: 0o640, UID: os.Getuid(), GID: os.Getgid(), Modified: at}
+	if err := ReplaceAs(path, as, []byte("a"), []byte("b")); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode() != 0o640 || !info.ModTime().Equal(at) {
+		t.Errorf("%v, %v", info, err)
+	}
+	if content, err := os.ReadFile(path); err != nil || string(content) != "ab" {
+		t.Errorf("%q, %v", content, err)
+	}
+}
