@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 var pages = []string{
 	"../README.md", "../SECURITY.md", "../CHANGELOG.md", "../CONTRIBUTING.md",
 	"architecture.md", "configuration.md", "reasons.md", "operations.md", "audit.md", "audit-questions.md", "clients.md",
-	"pipelines.md", "operator.md", "invariants.md", "policy.md", "policy-reference.md", "performance.md", "webhooks.md",
+	"pipelines.md", "operator.md", "invariants.md", "policy.md", "policy-reference.md", "performance.md", "webhooks.md", "step.md",
 }
 
 func read(t *testing.T, page string) string {
