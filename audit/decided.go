@@ -197,10 +197,13 @@ func recordOf(line []byte) (record []byte, end bool, err error) {
 	return record, false, err
 }
 
-// ReadClosed reads of the record of an end which decision it ends, and why. ok is
-// false for a record of another kind, or one that cannot be read.
+// ReadClosed reads the decision and the close reason from the record of a closed tunnel or
+// request, or of a tunnel that report mode let continue. ok is false for a record of another
+// kind, or one that cannot be read.
 func ReadClosed(record []byte) (decisionID, closeReason string, ok bool) {
-	if kind := kindOf(record); kind != KindTunnelClosed && kind != KindRequestClosed {
+	switch kindOf(record) {
+	case KindTunnelClosed, KindRequestClosed, KindWouldClose:
+	default:
 		return "", "", false
 	}
 	var j struct {

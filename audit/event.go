@@ -18,6 +18,9 @@ const (
 	KindDecision             Kind = "decision"              // the decision about a request
 	KindTunnelClosed         Kind = "tunnel_closed"         // the end of an allowed CONNECT tunnel
 	KindRequestClosed        Kind = "request_closed"        // the end of an allowed HTTP request
+	KindWouldClose           Kind = "would_close"           // report mode let a tunnel continue: close_reason is what enforce mode closes it with
+	KindTargetEvaluated      Kind = "target_evaluated"      // the decision about a target that a step asked for, without a connection
+	KindNetworkChecked       Kind = "network_checked"       // a step stated whether it can get out around the proxy
 	KindPolicyLoaded         Kind = "policy_loaded"         // a revision was activated
 	KindPolicyRejected       Kind = "policy_rejected"       // a revision of the source was rejected
 	KindPolicyReevaluated    Kind = "policy_reevaluated"    // open tunnels and requests were evaluated by a new revision

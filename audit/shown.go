@@ -7,7 +7,7 @@ import (
 
 // Kinds are all kinds of events.
 var Kinds = []Kind{
-	KindDecision, KindTunnelClosed, KindRequestClosed,
+	KindDecision, KindTunnelClosed, KindRequestClosed, KindWouldClose, KindTargetEvaluated, KindNetworkChecked,
 	KindPolicyLoaded, KindPolicyRejected, KindRepositoryPolicyRejected, KindPolicyWorkerTerminated, KindPolicyReevaluated, KindPolicyApproval, KindExceptionExpiring, KindCandidateMismatch,
 	KindWriterStarted, KindWriterEnded, KindWriterLost, KindSigningKey, KindLogForked, KindNameReassigned, KindAdmin,
 	KindExport, KindRetention, KindHoldSet, KindHoldLifted,

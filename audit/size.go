@@ -52,7 +52,13 @@ func (e *Event) texts() [3]textField {
 
 // isAboutRequest reports whether a client, or the author of a rule, can cause the
 // event and choose what is in it.
-func (e *Event) isAboutRequest() bool { return e.Kind == KindDecision || e.IsClosing() }
+func (e *Event) isAboutRequest() bool {
+	switch e.Kind {
+	case KindDecision, KindWouldClose, KindTargetEvaluated, KindNetworkChecked:
+		return true
+	}
+	return e.IsClosing()
+}
 
 // capField escapes and caps a field, and notes the digest of what was cut.
 func (e *Event) capField(name string, value *string, limit int) {

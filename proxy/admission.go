@@ -30,6 +30,9 @@ type Admission struct {
 	began          time.Time // as Admitted, with the monotonic clock
 	action         policy.Action
 	client         netip.Addr
+	from           netip.AddrPort // as the attempt has it, for a further decision
+	peer           netip.Addr
+	listener       string
 	slot           fair.Slot
 	quota          *byteQuota
 	sent, received meter
@@ -40,6 +43,9 @@ type Admission struct {
 	stopped        Cause // given while it was a request: a tunnel that it becomes ends with it. The tracker's lock guards it
 	// The latest decision, where policy has changed since.
 	reevaluated atomic.Pointer[policy.Decision]
+	// exempted is what a strict check of the ClientHello would have closed the tunnel for;
+	// "": nothing. The tracker's lock guards it.
+	exempted Cause
 	// The activation that allowed it last, and the one whose organization's half was
 	// evaluated for it. The tracker's lock guards both.
 	active, screened activation

@@ -19,8 +19,10 @@ func (t *Tracker) outdated() []admitted {
 	defer t.mu.Unlock()
 	var list []admitted
 	for tun := range t.open {
-		if a := tun.admission; a.active != t.active {
-			list = append(list, admitted{admission: a, tunnel: tun})
+		for _, a := range [...]*Admission{tun.admission, tun.serverName} {
+			if a != nil && a.active != t.active {
+				list = append(list, admitted{admission: a, tunnel: tun})
+			}
 		}
 	}
 	for r := range t.requests {
@@ -101,6 +103,9 @@ func (a *Admission) constrain(d policy.Decision) policy.Decision {
 		// Its beginning was not checked for TLS.
 		d.Verdict, d.Reason = policy.Deny, policy.PolicyDenied
 		d.Message = `no rule that allows it sets "protocol": "any" now`
+	case a.exempted != "" && d.Mode != policy.Report && !accepts(&d, a.exempted):
+		d.Verdict, d.Reason = policy.Deny, policy.PolicyDenied
+		d.Message = "the policy does not accept the tunnel's ClientHello now: " + string(a.exempted)
 	}
 	return d
 }

@@ -36,6 +36,7 @@ const (
 	CauseRevoked                Cause = "credential_revoked"        // an operator ended the step or its repository
 	CauseCredentialEnded        Cause = "credential_ended"          // the credential expired, and the configuration closes tunnels then
 	CausePolicyChanged          Cause = "policy_changed"            // the active policy does not allow it
+	CauseAuditUnavailable       Cause = "audit_unavailable"         // what had to be recorded could not be
 	CauseInternal               Cause = "internal_error"            // a fault of Sallyport
 )
 

@@ -10,7 +10,7 @@ func (t *tunnel) isRequest() bool {
 		return false
 	}
 	t.mu.Lock()
-	stopped := t.cause != ""
+	stopped := t.cause != "" || t.serverFirst
 	if !stopped {
 		t.cause, t.leavesClient = CauseHTTPRequest, true
 	}

@@ -31,9 +31,9 @@ func ForcedCauses() []string {
 const nextProtocol = `use TLS to the target's own name, or ask for a rule with protocol: "any" for this target`
 
 var forcedCloses = map[Cause]Explanation{
-	CauseHelloMismatch:  {"the TLS server name differs from the host of the CONNECT", "connect to the name in the certificate, and have the client send that name as the server name (SNI)"},
-	CauseHelloMissing:   {"the TLS ClientHello has no server name", `have the client send the server name (SNI). Some clients send none for names with an underscore: ask for a rule with protocol: "any" for this target`},
-	CauseHelloEncrypted: {"the TLS server name is encrypted (ECH); Chromium and Firefox send this extension by default", `disable ECH in the client (Chromium: policy EncryptedClientHelloEnabled=false), or ask for a rule with protocol: "any" for this target`},
+	CauseHelloMismatch:  {"the TLS server name differs from the host of the CONNECT", "connect to the name in the certificate, and have the client send that name as the server name (SNI); a client that encrypts its server name (ECH) sends another one: disable ECH in the client"},
+	CauseHelloMissing:   {"the TLS ClientHello has no server name", `have the client send the server name (SNI). Some clients send none for names with an underscore: ask for a rule with "no_sni": true for this target`},
+	CauseHelloEncrypted: {"the TLS server name is encrypted (ECH); Chromium and Firefox send this extension by default", `disable ECH in the client (Chromium: policy EncryptedClientHelloEnabled=false), or ask for a rule with "ech": true for this target`},
 	CauseHelloInvalid:   {"the tunnel does not start with TLS", nextProtocol},
 	CauseHelloTooLarge:  {"the TLS ClientHello is longer than 16 KiB", nextProtocol},
 	CauseHelloTimeout:   {"no TLS ClientHello arrived in time: the client sent nothing, or waits for the target to send first", nextProtocol},
@@ -51,5 +51,6 @@ var forcedCloses = map[Cause]Explanation{
 	CauseRevoked:                {"an operator revoked the credentials of this step or its repository", "ask the operator of this proxy for the reason of the revocation"},
 	CauseCredentialEnded:        {"the step's token expired", "run the step again, or split it: a token cannot be renewed during a step"},
 	CausePolicyChanged:          {"the policy changed and no longer allows this tunnel or request", "ask for a rule in the policy repository, naming the target, the repository and the deployment"},
+	CauseAuditUnavailable:       {"the audit log could not record what the tunnel was about to do", "try again in a moment; if the error persists, contact the operator of this proxy"},
 	CauseInternal:               {"an internal error of the proxy", "report it to the operator of this proxy, with the decision id"},
 }

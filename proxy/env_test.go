@@ -50,6 +50,7 @@ type env struct {
 	decided    []string
 	unrecorded []policy.Reason
 	closed     []Cause
+	wouldClose []Cause
 
 	log    bytes.Buffer
 	guard  *Guard
@@ -131,6 +132,12 @@ func (w *env) Closed(_ policy.Action, c Cause, _, _ int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.closed = append(w.closed, c)
+}
+
+func (w *env) WouldClose(c Cause) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.wouldClose = append(w.wouldClose, c)
 }
 
 func (w *env) Unrecorded(r policy.Reason) {

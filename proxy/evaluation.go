@@ -30,6 +30,7 @@ type evaluation struct {
 	decision          policy.Decision
 	upstream          *UpstreamProxy // nil: directly
 	pinned            []netip.AddrPort
+	tunnel            string   // of a further decision: the decision id of its tunnel
 	prohibited        []string // what was resolved and must not be dialed, with its class
 }
 

@@ -64,16 +64,20 @@ func (p *evaluation) event(verdict policy.Verdict, reason policy.Reason) *audit.
 	return e
 }
 
-// attributes returns the attributes of a decision's event.
+// attributes returns what the event's fields do not have.
 func (p *evaluation) attributes(verdict policy.Verdict) (list []audit.Attribute) {
+	add := func(name, value string) { list = append(list, audit.Attribute{Name: name, Value: value}) }
 	if p.attempt.Peer.IsValid() {
-		list = append(list, audit.Attribute{Name: "proxy_protocol_peer", Value: p.attempt.Peer.Unmap().String()})
+		add("proxy_protocol_peer", p.attempt.Peer.Unmap().String())
+	}
+	if p.tunnel != "" {
+		add("tunnel", p.tunnel)
 	}
 	if len(p.prohibited) > 0 {
-		list = append(list, audit.Attribute{Name: "prohibited_addresses", Value: strings.Join(p.prohibited, ", ")})
+		add("prohibited_addresses", strings.Join(p.prohibited, ", "))
 	}
 	if relaxed := relaxationsOf(&p.decision); relaxed != "" && verdict == policy.Allow && p.attempt.Action == policy.Connect {
-		list = append(list, audit.Attribute{Name: audit.Relaxed, Value: relaxed})
+		add(audit.Relaxed, relaxed)
 	}
 	return list
 }

@@ -76,6 +76,9 @@ type Observer interface {
 	Stage(stage string, duration time.Duration)
 	// Closed is called once at the end of an admission. sent and received are in bytes.
 	Closed(action policy.Action, cause Cause, sent, received int64)
+	// WouldClose is called for each tunnel that report mode lets continue, with the close
+	// reason that it would have in enforce mode.
+	WouldClose(cause Cause)
 	// Unrecorded is called for a refusal without an event. Either the request has no
 	// credential, or its credential is rejected and its client is over its rate.
 	Unrecorded(reason policy.Reason)
@@ -159,4 +162,5 @@ type noopObserver struct{}
 func (noopObserver) Decided(policy.Action, policy.Verdict, policy.Reason, bool) {}
 func (noopObserver) Stage(string, time.Duration)                                {}
 func (noopObserver) Closed(policy.Action, Cause, int64, int64)                  {}
+func (noopObserver) WouldClose(Cause)                                           {}
 func (noopObserver) Unrecorded(policy.Reason)                                   {}

@@ -10,29 +10,32 @@ import "errors"
 const maxHello = 16 << 10
 
 var (
-	errHelloMore      = errors.New("the ClientHello is not complete")
-	errHelloInvalid   = errors.New("the first bytes are not a TLS ClientHello")
-	errHelloTooLarge  = errors.New("the ClientHello is too large")
-	errHelloNoName    = errors.New("the ClientHello has no server name")
-	errHelloEncrypted = errors.New("the ClientHello hides its server name")
+	errHelloMore     = errors.New("the ClientHello is not complete")
+	errHelloInvalid  = errors.New("the first bytes are not a TLS ClientHello")
+	errHelloTooLarge = errors.New("the ClientHello is too large")
 )
 
-// parseHello reads the server name from the first bytes of a TLS connection. It returns
-// errHelloMore as long as those could still become a valid ClientHello. The name is
-// returned as sent, not canonical. A handshake message may be cut into any number of
-// records (RFC 8446 section 5.1).
-func parseHello(b []byte) (name string, err error) {
+// hello is what a ClientHello shows.
+type hello struct {
+	name      string // the server name as sent, not canonical; "": none
+	encrypted bool   // it has the extension encrypted_client_hello
+}
+
+// parseHello reads the first bytes of a TLS connection. It returns errHelloMore as long as
+// those could still become a valid ClientHello. A handshake message may be cut into any
+// number of records (RFC 8446 section 5.1).
+func parseHello(b []byte) (hello, error) {
 	message, complete, err := helloMessage(b)
 	if err != nil {
-		return "", err
+		return hello{}, err
 	}
 	if !complete {
 		if len(b) >= maxHello {
-			return "", errHelloTooLarge
+			return hello{}, errHelloTooLarge
 		}
-		return "", errHelloMore
+		return hello{}, errHelloMore
 	}
-	return serverName(message)
+	return readExtensions(message)
 }
 
 // The parts of TLS records and handshake messages (RFC 8446 sections 4 and 5.1).
@@ -144,11 +147,12 @@ func (r *bytesReader) vector(size int) bytesReader {
 	return bytesReader{b: inner, bad: r.bad}
 }
 
-// serverName finds the one host_name of the server_name extension.
-func serverName(message []byte) (string, error) {
+// readExtensions finds the one host_name of the server_name extension, and whether the
+// ClientHello has the extension encrypted_client_hello.
+func readExtensions(message []byte) (hello, error) {
 	const (
 		extensionServerName = 0
-		// Encrypted ClientHello (RFC 9849): what stands outside is not what is asked for.
+		// RFC 9849: the server may serve another name, which only it can read.
 		extensionEncryptedHello = 0xfe0d
 	)
 	r := bytesReader{b: message}
@@ -158,41 +162,37 @@ func serverName(message []byte) (string, error) {
 	r.vector(2) // cipher_suites
 	r.vector(1) // legacy_compression_methods
 	if r.bad {
-		return "", errHelloInvalid
+		return hello{}, errHelloInvalid
 	}
 	if len(r.b) == 0 {
-		return "", errHelloNoName
+		return hello{}, nil
 	}
 	extensions := r.vector(2)
 	if r.bad || len(r.b) != 0 {
-		return "", errHelloInvalid
+		return hello{}, errHelloInvalid
 	}
 	var seen [1 << 16 / 64]uint64 // one bit for each kind
-	name := ""
+	var h hello
 	for len(extensions.b) > 0 {
 		kind := extensions.number(2)
 		data := extensions.vector(2)
 		// A doubled extension is forbidden (RFC 8446 section 4.2), and would let
 		// two readers see two names.
 		if extensions.bad || seen[kind/64]&(1<<(kind%64)) != 0 {
-			return "", errHelloInvalid
+			return hello{}, errHelloInvalid
 		}
 		seen[kind/64] |= 1 << (kind % 64)
-		if kind == extensionEncryptedHello {
-			return "", errHelloEncrypted
-		}
-		if kind != extensionServerName {
-			continue
-		}
-		var err error
-		if name, err = hostName(data); err != nil {
-			return "", err
+		switch kind {
+		case extensionEncryptedHello:
+			h.encrypted = true
+		case extensionServerName:
+			var err error
+			if h.name, err = hostName(data); err != nil {
+				return hello{}, err
+			}
 		}
 	}
-	if name == "" {
-		return "", errHelloNoName
-	}
-	return name, nil
+	return h, nil
 }
 
 // hostName reads a server_name extension: a list that may hold one host_name

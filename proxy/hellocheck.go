@@ -4,36 +4,73 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"github.com/sallyport/sallyport/policy"
 )
 
-// checkHello reads the client's first bytes until they are a whole ClientHello,
-// and reports whether it is for the tunnel's target. What was read is kept in
-// early, to be sent on as it came. Nothing reaches the target before.
+// checkHello reads the client's first bytes until they are a whole ClientHello, and
+// reports whether the tunnel may continue. What was read is kept in early, to be sent on as
+// it came. Nothing reaches the target before.
+//
+// In report mode a tunnel continues that would be closed, once that is recorded.
 func (t *tunnel) checkHello() bool {
-	name, err := t.readHello()
-	switch {
-	case err == nil && t.isTarget(name):
-		return true
-	case err == errHelloNoName && t.admission.Target.IsAddress():
-		return true // RFC 6066 section 3: a client that was given an address sends no name
-	case err == errHelloInvalid && t.isRequest():
-	case err == io.EOF && len(t.early) == 0:
-		t.stopAs(CauseFinished, false) // opened and closed again, without a byte
-	default:
-		t.refuseHello(helloCause(err))
+	timeout := t.config.HelloTimeout
+	for {
+		h, err := t.readHello(timeout)
+		cause := Cause("")
+		switch {
+		case err == nil:
+			cause = t.helloProblem(h)
+		case err == errHelloInvalid && t.isRequest():
+			return false
+		case err == io.EOF && len(t.early) == 0 && t.isReported():
+			return true // nothing to check: the client may still read
+		case err == io.EOF && len(t.early) == 0:
+			t.stopAs(CauseFinished, false) // opened and closed again, without a byte
+			return false
+		default:
+			cause = helloCause(err)
+		}
+		if cause == "" {
+			return true
+		}
+		if !t.continues(h, cause) {
+			t.refuseHello(cause)
+			return false
+		}
+		if cause != CauseHelloTimeout || len(t.early) > 0 {
+			return true
+		}
+		timeout = 0 // the first bytes are checked whenever they come
 	}
-	return false
 }
 
-// helloCause returns the close reason for a ClientHello that is not for the target.
+// helloProblem returns why a ClientHello is not for the tunnel's target, "" if it is. What
+// a rule accepts is noted, because a later revision may not accept it.
+func (t *tunnel) helloProblem(h hello) Cause {
+	a := t.admission
+	d := a.latest()
+	switch {
+	case h.name != "" && !t.isTarget(h.name):
+		return CauseHelloMismatch
+	case h.encrypted && !d.ECH:
+		return CauseHelloEncrypted
+	case h.encrypted:
+		if h.name == "" && !a.Target.IsAddress() {
+			return CauseHelloMissing // ech requires that the outer name is the target
+		}
+		return t.exempt(CauseHelloEncrypted)
+	case h.name != "", a.Target.IsAddress():
+		return "" // RFC 6066 section 3: a client that was given an address sends no name
+	case d.NoSNI:
+		return t.exempt(CauseHelloMissing)
+	}
+	return CauseHelloMissing
+}
+
+// helloCause returns the close reason for first bytes that are not a ClientHello.
 func helloCause(err error) Cause {
 	switch {
-	case err == nil:
-		return CauseHelloMismatch
-	case err == errHelloNoName:
-		return CauseHelloMissing
-	case err == errHelloEncrypted:
-		return CauseHelloEncrypted
 	case err == errHelloTooLarge:
 		return CauseHelloTooLarge
 	case err == errHelloInvalid, err == io.EOF:
@@ -42,6 +79,20 @@ func helloCause(err error) Cause {
 		return CauseHelloTimeout
 	}
 	return causeOf(ending{err: err}, true)
+}
+
+// accepts reports whether a decision accepts the first bytes that a strict check closes
+// with the cause.
+func accepts(d *policy.Decision, cause Cause) bool {
+	switch {
+	case d.Protocol == policy.ProtocolAny:
+		return true
+	case cause == CauseHelloEncrypted:
+		return d.ECH
+	case cause == CauseHelloMissing:
+		return d.NoSNI
+	}
+	return false
 }
 
 // isTarget compares a server name with the target: ASCII letters in either case,
@@ -53,13 +104,18 @@ func (t *tunnel) isTarget(name string) bool {
 	return len(name) == len(t.admission.Target.Host) && strings.EqualFold(name, t.admission.Target.Host)
 }
 
-func (t *tunnel) readHello() (string, error) {
-	if err := t.setClientDeadline(time.Now().Add(t.config.HelloTimeout)); err != nil {
-		return "", err
+// readHello reads a ClientHello within the timeout; 0 waits without a limit.
+func (t *tunnel) readHello(timeout time.Duration) (hello, error) {
+	var deadline time.Time
+	if timeout > 0 {
+		deadline = time.Now().Add(timeout)
+	}
+	if err := t.setHelloDeadline(deadline); err != nil {
+		return hello{}, err
 	}
 	buf := t.early
 	for {
-		name, err := parseHello(buf)
+		h, err := parseHello(buf)
 		if err == errHelloInvalid && t.mayBeRequest {
 			if _, may := requestStart(buf); may {
 				err = errHelloMore
@@ -67,12 +123,10 @@ func (t *tunnel) readHello() (string, error) {
 		}
 		if err != errHelloMore {
 			t.early = buf
-			if err == nil || err == errHelloNoName {
-				if e := t.setClientDeadline(time.Time{}); e != nil {
-					return "", e
-				}
+			if err == nil {
+				err = t.setHelloDeadline(time.Time{})
 			}
-			return name, err
+			return h, err
 		}
 		if cap(buf)-len(buf) < 1<<10 {
 			grown := make([]byte, len(buf), min(maxHello, max(2<<10, 2*cap(buf)))+1<<10)
@@ -87,7 +141,7 @@ func (t *tunnel) readHello() (string, error) {
 		}
 		t.early = buf
 		if err != nil {
-			return "", err
+			return hello{}, err
 		}
 	}
 }

@@ -16,7 +16,7 @@ import (
 // allow records the allow. Until the record is durable, nothing is allowed.
 func (p *evaluation) allow(ctx context.Context) *Refusal {
 	e := p.event(policy.Allow, p.decision.Reason)
-	if p.attempt.Action == policy.Connect {
+	if p.attempt.Action == policy.Connect && p.tunnel == "" {
 		e.Status = 200
 	}
 	if err := p.write(ctx, e); err != nil {
@@ -69,7 +69,9 @@ func (p *evaluation) mayRecord() bool {
 // that could not be recorded is returned all the same: it allows nothing.
 func (p *evaluation) record(ctx context.Context, r *Refusal, first *repeat) *Refusal {
 	e := p.event(policy.Deny, r.Reason)
-	e.Status = r.Status
+	if p.tunnel == "" {
+		e.Status = r.Status // a further decision has no response of its own
+	}
 	r.DecisionID = p.id
 	r.Rule = e.Rule
 	if r.Reason == policy.PolicyDenied || r.Reason == policy.NoRuleMatched {

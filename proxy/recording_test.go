@@ -22,10 +22,11 @@ import (
 // recording are the functions of this package that record an event, and what
 // limits each. A client reaches Gate.Admit and its admission, and nothing else.
 var recording = map[string]string{
-	"evaluation.write":   "called by evaluation.allow and evaluation.record alone: see below",
-	"Admission.close":    "once for each allow",
-	"Gate.RecordRepeats": "once a minute for each refusal that was repeated; at most maxRepeatKeys of a step",
-	"Reevaluator.record": "once for each revision; no client causes it",
+	"evaluation.write":           "called by evaluation.allow and evaluation.record alone: see below",
+	"Admission.close":            "once for each allow",
+	"Admission.recordWouldClose": "at most twice for each allow of a tunnel in report mode: after the hello timeout, and after the hello",
+	"Gate.RecordRepeats":         "once a minute for each refusal that was repeated; at most maxRepeatKeys of a step",
+	"Reevaluator.record":         "once for each revision; no client causes it",
 }
 
 // writing are the functions that call evaluation.write, record or allow.

@@ -18,8 +18,17 @@ func (t *Tracker) Run(a *Admission, client Stream, early []byte, upstream Stream
 	// Last, so that every end is recorded when the tracker is drained.
 	defer t.remove(tun)
 	out := tun.run()
-	a.Close(out)
+	tun.closeAdmissions(out)
 	return out
+}
+
+// closeAdmissions ends the admission, and the one about the ClientHello's own host. The
+// bytes are those of the tunnel's target.
+func (t *tunnel) closeAdmissions(out Outcome) {
+	t.admission.Close(out)
+	if t.serverName != nil {
+		t.serverName.Close(Outcome{Cause: out.Cause})
+	}
 }
 
 // RunConnect is [Tracker.Run] for a CONNECT whose client may send plain HTTP
@@ -38,7 +47,7 @@ func (t *Tracker) RunConnect(a *Admission, client Stream, early []byte, upstream
 	t.add(tun)
 	defer t.remove(tun)
 	out = tun.run()
-	a.Close(out)
+	tun.closeAdmissions(out)
 	if !tun.leavesClient || client.SetDeadline(time.Time{}) != nil {
 		return out, nil
 	}

@@ -39,6 +39,7 @@ func (t *Tracker) add(tun *tunnel) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.open[tun] = struct{}{}
+	tun.tracker = t
 	t.begun(tun.admission)
 	if t.shut {
 		tun.stop(CauseShutdown)
@@ -146,7 +147,8 @@ func (t *Tracker) closeTunnels(cause Cause, which func(*Admission) bool) int {
 	defer t.mu.Unlock()
 	n := 0
 	for tun := range t.open {
-		if (which == nil || which(tun.admission)) && tun.stop(cause) {
+		isMeant := which == nil || which(tun.admission) || tun.serverName != nil && which(tun.serverName)
+		if isMeant && tun.stop(cause) {
 			n++
 		}
 	}

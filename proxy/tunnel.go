@@ -42,6 +42,12 @@ type tunnel struct {
 	queued int // bytes that the kernel had not delivered at the last check
 
 	leavesClient bool // close leaves the client's connection open
+	serverFirst  bool // the target's bytes were relayed before the client's were checked
+
+	tracker *Tracker
+	// serverName is the decision about the host that the ClientHello names, where that is
+	// not the target. The tracker's lock guards it.
+	serverName *Admission
 }
 
 // stricter returns the lower of two limits. If own is 0, it returns configured.

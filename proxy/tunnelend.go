@@ -44,6 +44,17 @@ func (t *tunnel) setClientDeadline(d time.Time) error {
 	return t.client.SetDeadline(d)
 }
 
+// setHelloDeadline is setClientDeadline for reads alone: in report mode the target's bytes
+// are relayed meanwhile.
+func (t *tunnel) setHelloDeadline(d time.Time) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.cause != "" {
+		return io.ErrClosedPipe
+	}
+	return t.client.SetReadDeadline(d)
+}
+
 func (t *tunnel) outcome() Outcome {
 	t.mu.Lock()
 	defer t.mu.Unlock()

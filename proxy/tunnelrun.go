@@ -44,10 +44,37 @@ func newTunnel(c TunnelConfig, a *Admission, client Stream, early []byte, upstre
 func (t *tunnel) run() Outcome {
 	defer t.close()
 	t.startWatch()
-	if t.admission.Decision.Protocol != policy.ProtocolAny {
-		// A tunnel that a request has become does not contain TLS.
-		if t.admission.action != policy.Forward && !t.checkHello() {
-			return t.outcome()
+	var down sync.WaitGroup
+	if !t.begin(&down) {
+		down.Wait()
+		return t.outcome()
+	}
+	t.finish(t.relay(t.upstream, t.client, t.up), true)
+	down.Wait()
+	t.stopAs(CauseFinished, false)
+	return t.outcome()
+}
+
+// begin checks the tunnel's first bytes, sends them to the target and starts the other
+// direction. If it returns false, the tunnel ends.
+func (t *tunnel) begin(down *sync.WaitGroup) bool {
+	var checked chan struct{}
+	// A tunnel that a request has become does not contain TLS.
+	if t.admission.Decision.Protocol != policy.ProtocolAny && t.admission.action != policy.Forward {
+		reported := t.isReported()
+		if reported {
+			checked = make(chan struct{})
+			down.Go(func() { t.relayDown(checked) })
+		}
+		permitted := t.checkHello()
+		if reported {
+			close(checked)
+			if !permitted {
+				t.endRead()
+			}
+		}
+		if !permitted {
+			return false
 		}
 	}
 	if t.begun != nil {
@@ -55,18 +82,17 @@ func (t *tunnel) run() Outcome {
 		t.begun = nil
 	}
 	if len(t.early) > 0 && !t.sendEarly() {
-		return t.outcome()
+		return false
 	}
 	t.early = nil
-	var other sync.WaitGroup
-	other.Go(func() {
-		t.finish(t.relay(t.client, t.upstream, t.down), false)
-	})
-	t.finish(t.relay(t.upstream, t.client, t.up), true)
-	other.Wait()
-	t.stopAs(CauseFinished, false)
-	return t.outcome()
+	if checked == nil {
+		down.Go(func() { t.relayDown(nil) })
+	}
+	return true
 }
+
+// endRead ends a read from the target where the tunnel does not begin.
+func (t *tunnel) endRead() { _ = t.upstream.SetReadDeadline(time.Unix(1, 0)) }
 
 // finish ends one direction: EOF is forwarded and bounds the other direction; everything
 // else ends the tunnel.
@@ -100,7 +126,7 @@ func (t *tunnel) overSent() Cause {
 
 func (t *tunnel) propagateEOF(closeWrite func() error) {
 	t.mu.Lock()
-	forced := t.forced
+	forced := t.forced || t.leavesClient
 	t.mu.Unlock()
 	if forced {
 		return // a broken tunnel must not look like an orderly end

@@ -23,6 +23,7 @@ type Metrics struct {
 	decisions  *prometheus.CounterVec
 	unrecorded *prometheus.CounterVec
 	ended      *prometheus.CounterVec
+	wouldClose *prometheus.CounterVec
 	sent       prometheus.Counter
 	received   prometheus.Counter
 	panics     prometheus.Counter
@@ -60,6 +61,10 @@ func NewMetrics(version string) *Metrics {
 			Name: "sallyport_received_bytes_total",
 			Help: "Bytes from targets to clients, counted when a tunnel or request ends.",
 		}),
+		wouldClose: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sallyport_would_close_total",
+			Help: "Tunnels that report mode let continue, by the close reason that they would have in enforce mode.",
+		}, []string{"close_reason"}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "sallyport_panics_total",
 			Help: "Connections that a fault of ours ended.",
@@ -91,7 +96,7 @@ func NewMetrics(version string) *Metrics {
 		Help: "Always 1; the label has the version.",
 	}, []string{"version"})
 	build.WithLabelValues(version).Set(1)
-	r.MustRegister(m.decisions, m.unrecorded, m.ended, m.sent, m.received, m.panics, stages, m.reevaluate, build,
+	r.MustRegister(m.decisions, m.unrecorded, m.ended, m.wouldClose, m.sent, m.received, m.panics, stages, m.reevaluate, build,
 		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(
 			// What is in use after a collection: the rest of the heap is waste at any moment.
 			collectors.GoRuntimeMetricsRule{Matcher: liveHeap})),
@@ -144,6 +149,11 @@ func (m *Metrics) GaugeOf(name, help string, labels map[string]string, read func
 // Decided counts a decision.
 func (m *Metrics) Decided(action policy.Action, verdict policy.Verdict, reason policy.Reason, wouldDeny bool) {
 	m.decisions.WithLabelValues(string(action), verdict.String(), string(reason), strconv.FormatBool(wouldDeny)).Inc()
+}
+
+// WouldClose counts a tunnel that report mode let continue.
+func (m *Metrics) WouldClose(cause proxy.Cause) {
+	m.wouldClose.WithLabelValues(string(cause)).Inc()
 }
 
 // Unrecorded counts a refusal that got no event.

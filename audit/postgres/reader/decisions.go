@@ -82,12 +82,15 @@ func (h *History) records(ctx context.Context, f func(record []byte) error, quer
 }
 
 // Closes gives the decisions whose tunnel or request this log has closed with one
-// of these reasons from since on and before until, in no order. An error of f ends
+// of these reasons from since on and before until, in no order, and those that report mode
+// let continue. An error of f ends
 // the reading.
 func (h *History) Closes(ctx context.Context, since, until time.Time, reasons []string, f func(decisionID, closeReason string) error) error {
 	rows, err := h.conn.Query(ctx, `SELECT decision_id::text, close_reason FROM audit.events
 		WHERE kind IN ('tunnel_closed', 'request_closed') AND time >= $1 AND time < $2 AND close_reason = ANY($3)
-		  AND close_reason NOT IN ('finished', 'client_closed', 'target_closed', 'client_error', 'target_error', 'http_request')`, since, until, reasons)
+		  AND close_reason NOT IN ('finished', 'client_closed', 'target_closed', 'client_error', 'target_error', 'http_request')
+		UNION ALL SELECT decision_id::text, close_reason FROM audit.events
+		WHERE kind = 'would_close' AND decision_id IS NOT NULL AND time >= $1 AND time < $2 AND close_reason = ANY($3)`, since, until, reasons)
 	if err != nil {
 		return h.explain(err)
 	}
