@@ -69,7 +69,7 @@ func (s *Server) authorize(c *call) (refusal answer, refused bool) {
 		needs = ScopeWebhook
 	case WorkspaceGet:
 		needs = ""
-	case RepositoryList, RepositoryGet:
+	case RepositoryList, RepositoryGet, Reports:
 		needs = ScopeRepository
 	case CommitPullRequests, PullRequestList, PullRequestGet, PullRequestCommits:
 		needs = ScopePullRequest

@@ -25,13 +25,14 @@ const (
 	PullRequestGet
 	PullRequestCommits
 	Hooks
-	Git // a request to a repository's Git server; faults do not hit it
+	Reports // Code Insights
+	Git     // a request to a repository's Git server; faults do not hit it
 	Unknown
 
 	OIDC = Discovery | Keys
 	REST = WorkspaceGet | RepositoryList | RepositoryGet | EnvironmentList | EnvironmentGet |
 		PipelineList | PipelineGet | StepList | StepGet | DeploymentList | DeploymentGet |
-		PullRequest | Hooks
+		PullRequest | Hooks | Reports
 	PullRequest = CommitPullRequests | PullRequestList | PullRequestGet | PullRequestCommits
 	Any         = OIDC | REST | Git | Unknown
 )
@@ -40,7 +41,7 @@ const (
 func (e Endpoint) String() string {
 	names := []string{"discovery", "keys", "workspace", "repositories", "repository", "environments",
 		"environment", "pipelines", "pipeline", "steps", "step", "deployments", "deployment",
-		"commit pull requests", "pull requests", "pull request", "pull request commits", "hooks", "git", "unknown"}
+		"commit pull requests", "pull requests", "pull request", "pull request commits", "hooks", "reports", "git", "unknown"}
 	var parts []string
 	for i, name := range names {
 		if e&(1<<i) != 0 {

@@ -35,6 +35,8 @@ var routes = []route{
 	{"repositories/*/*/deployments/*", DeploymentGet, (*Server).getDeployment},
 	{"repositories/*/*/hooks", Hooks, (*Server).repositoryHooks},
 	{"repositories/*/*/hooks/*", Hooks, (*Server).repositoryHooks},
+	{"repositories/*/*/commit/*/reports/*", Reports, (*Server).reports},
+	{"repositories/*/*/commit/*/reports/*/annotations", Reports, (*Server).annotations},
 	{"workspaces/*/hooks", Hooks, (*Server).workspaceHooks},
 	{"workspaces/*/hooks/*", Hooks, (*Server).workspaceHooks},
 }
@@ -59,7 +61,7 @@ func (s *Server) routeRequest(r *http.Request) *call {
 	case strings.ContainsAny(raw, "{}"):
 		// api.bitbucket.org answers a path with raw braces with 400.
 		c.handle = func(*Server, *call) answer { return page(http.StatusBadRequest) }
-	case c.endpoint == Hooks:
+	case c.endpoint == Hooks, c.endpoint == Reports:
 		c.body, _ = io.ReadAll(io.LimitReader(r.Body, 1<<20)) // what is cut off is not JSON
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		c.handle = func(*Server, *call) answer { return failure(http.StatusMethodNotAllowed, "Method not allowed") }

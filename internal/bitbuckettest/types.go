@@ -100,7 +100,8 @@ type Repository struct {
 	builds       int
 	number       int64 // Data Center's id
 	hooks        []*subscription
-	git          *gitRepository // nil: none is served
+	reports      map[string]*Report // by commit and id
+	git          *gitRepository     // nil: none is served
 }
 
 // subscription is a webhook of a repository or workspace.
