@@ -48,10 +48,10 @@ type socketID struct {
 
 // response is struct inet_diag_msg.
 type response struct {
-	family, state, timer, retransmits uint8
-	id                                socketID
-	expires, receive, send            uint32
-	uid, inode                        uint32
+	_          [4]uint8 // family, state, timer, retransmits
+	id         socketID
+	_          [3]uint32 // expires, rqueue, wqueue
+	uid, inode uint32
 }
 
 const headerBytes = int(unsafe.Sizeof(unix.NlMsghdr{}))
