@@ -33,7 +33,7 @@ func webhookKubernetesFields(k *WebhookKubernetes) []field {
 		scalar("ca_file", &k.CAFile, existingFile, "The certificate authorities of the API server, in PEM, read at the start. Absent: the system's."),
 		scalar("token_file", &k.Token, secretFile, "The token of a service account that may `patch` the resource, and `list` it where no `name` is given. The file is read for each refresh.", required),
 		list[netip.Prefix]("allow_networks", &k.AllowNetworks, network, 1, 1000, "The private networks in which the API server's addresses may lie."),
-		scalar("preset", &k.Preset, choice(resource.Presets()...), "A known resource, with its `api_version`, `resource` and `annotation`. `kargo_promotion` passes over promotions that have ended."),
+		scalar("preset", &k.Preset, choice(resource.Presets()...), "A known resource, with its `api_version`, `resource` and `annotation`. `kargo_promotion` annotates only promotions that wait for a pull request, unless `name` is given."),
 		scalar("api_version", &k.APIVersion, checked("text", "a group and version", resource.CheckAPIVersion), "The group and version of the resource."),
 		scalar("resource", &k.Resource, checked("text", "a resource", resource.CheckResource), "The plural of the resource's kind, as in a rule of RBAC."),
 		scalar("namespace", &k.Namespace, checked("text", "a namespace", resource.CheckNamespace), "The namespace of the objects.", required),

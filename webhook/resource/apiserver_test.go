@@ -42,6 +42,8 @@ type object struct {
 	labels      map[string]string
 	annotations map[string]string
 	phase       string
+	steps       []string
+	currentStep int
 	version     int
 }
 
@@ -73,6 +75,14 @@ func (s *apiServer) add(preset, name, phase string, labels map[string]string) *o
 	created := &object{name: name, labels: labels, annotations: map[string]string{"kept": "yes"}, phase: phase, version: s.version}
 	s.objects[o.path(name)] = created
 	return created
+}
+
+// waiting creates a promotion in a step.
+func (s *apiServer) waiting(name, phase string, labels map[string]string, currentStep int, steps ...string) {
+	o := s.add(KargoPromotion, name, phase, labels)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o.steps, o.currentStep = steps, currentStep
 }
 
 func (s *apiServer) state() (patches []string, requests int) {
@@ -192,9 +202,18 @@ func (s *apiServer) patch(r *http.Request, name string) (int, any) {
 }
 
 func (o *object) json() map[string]any {
+	steps := []any{}
+	for _, uses := range o.steps {
+		steps = append(steps, map[string]any{"uses": uses, "config": map[string]any{"repoURL": "https://bitbucket.org/acme/deploy"}})
+	}
+	status := map[string]any{"phase": o.phase}
+	if o.currentStep != 0 { // omitempty in Kargo's type
+		status["currentStep"] = o.currentStep
+	}
 	return map[string]any{
 		"metadata": map[string]any{"name": o.name, "labels": o.labels, "annotations": o.annotations, "resourceVersion": strconv.Itoa(o.version)},
-		"status":   map[string]any{"phase": o.phase},
+		"spec":     map[string]any{"steps": steps},
+		"status":   status,
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -175,7 +174,7 @@ func (c call) list(ctx context.Context) (names []string, status int, err error) 
 		if err != nil || status != http.StatusOK {
 			return nil, status, err
 		}
-		page, following, err := readList(body, c.k.config.Object.Ended)
+		page, following, err := readList(body, c.k.config.Object.WaitingStep)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -222,36 +221,4 @@ func (c call) send(ctx context.Context, method, path string, query url.Values, b
 		return 0, nil, fmt.Errorf("the response has more than %d bytes", maxResponseBytes)
 	}
 	return resp.StatusCode, response, nil
-}
-
-// readList reads a page of a list: the names of the objects whose status.phase is none of
-// ended, and the token of the following page.
-func readList(body []byte, ended []string) (names []string, following string, err error) {
-	var page struct {
-		Metadata struct {
-			Continue string `json:"continue"`
-		} `json:"metadata"`
-		Items []struct {
-			Metadata struct {
-				Name string `json:"name"`
-			} `json:"metadata"`
-			Status struct {
-				Phase any `json:"phase"`
-			} `json:"status"`
-		} `json:"items"`
-	}
-	if err := json.Unmarshal(body, &page); err != nil {
-		return nil, "", errors.New("the list is not the JSON of a list of objects")
-	}
-	for _, item := range page.Items {
-		phase, _ := item.Status.Phase.(string)
-		if hasEnded(ended, phase) {
-			continue
-		}
-		if !isName(item.Metadata.Name) {
-			return nil, "", errors.New("the list has an object without a valid name")
-		}
-		names = append(names, item.Metadata.Name)
-	}
-	return names, page.Metadata.Continue, nil
 }

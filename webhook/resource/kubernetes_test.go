@@ -49,28 +49,42 @@ func TestPresets(t *testing.T) {
 	}
 }
 
-// TestSelector annotates all objects with the labels, over several pages, and passes over
-// promotions that have ended.
-func TestSelector(t *testing.T) {
+// TestWaitingPromotions annotates the promotions with the labels that wait for a pull request,
+// over several pages, and no other: they would run their present step again.
+func TestWaitingPromotions(t *testing.T) {
 	t.Parallel()
 	s := newAPIServer(t)
 	wanted := map[string]string{"app": "web"}
+	pipeline := []string{"git-clone", "git-open-pr", "git-wait-for-pr", "argocd-update"}
 	for _, name := range []string{"a", "b", "c", "d", "e"} {
-		s.add(KargoPromotion, name, "Running", wanted)
+		s.waiting(name, "Running", wanted, 2, pipeline...)
 	}
-	s.add(KargoPromotion, "pending", "Pending", wanted)
-	s.add(KargoPromotion, "new", "", wanted)
-	s.add(KargoPromotion, "other", "Running", map[string]string{"app": "api"})
-	for _, phase := range []string{"Succeeded", "Failed", "Errored", "Aborted"} {
-		s.add(KargoPromotion, strings.ToLower(phase), phase, wanted)
+	s.waiting("first-step", "Running", wanted, 0, "git-wait-for-pr")
+	s.waiting("opens", "Running", wanted, 1, pipeline...)
+	s.waiting("updates", "Running", wanted, 3, pipeline...)
+	s.waiting("past-its-steps", "Running", wanted, 4, pipeline...)
+	s.waiting("negative", "Running", wanted, -1, pipeline...)
+	s.waiting("without-steps", "Running", wanted, 0)
+	s.waiting("other", "Running", map[string]string{"app": "api"}, 2, pipeline...)
+	for _, phase := range []string{"Pending", "", "Succeeded", "Failed", "Errored", "Aborted", "running"} {
+		s.waiting("phase-"+strings.ToLower(phase)+"x", phase, wanted, 2, pipeline...)
 	}
 	s.add(KargoWarehouse, "warehouse", "", wanted)
 	k := s.target(t, KargoPromotion, func(c *KubernetesConfig) { c.Object.Selector = "app=web" })
 	a := k.Refresh(t.Context(), webhook.Task{})
 	patches, _ := s.state()
 	slices.Sort(patches)
-	if got := strings.Join(patches, " "); a.Outcome() != dispatch.Delivered || got != "a b c d e new pending" {
+	if got := strings.Join(patches, " "); a.Outcome() != dispatch.Delivered || got != "a b c d e first-step" {
 		t.Errorf("%+v, patched %q", a, got)
+	}
+	// Without the check of the step, all of them are annotated.
+	k = s.target(t, KargoPromotion, func(c *KubernetesConfig) { c.Object.Selector, c.Object.WaitingStep = "app=web", "" })
+	before := len(patches)
+	if a := k.Refresh(t.Context(), webhook.Task{}); a.Outcome() != dispatch.Delivered {
+		t.Errorf("%+v", a)
+	}
+	if patches, _ = s.state(); len(patches)-before != 18 {
+		t.Errorf("%d patches without the check", len(patches)-before)
 	}
 }
 
@@ -228,13 +242,16 @@ func TestResponsesAreBounded(t *testing.T) {
 // FuzzReadList: whatever an API server responds, a name that is used in a path is a valid
 // name.
 func FuzzReadList(f *testing.F) {
-	f.Add([]byte(`{"metadata":{"continue":"x"},"items":[{"metadata":{"name":"a.b-c"},"status":{"phase":"Running"}}]}`))
+	f.Add([]byte(`{"metadata":{"continue":"x"},"items":[{"metadata":{"name":"a.b-c"},"spec":{"steps":[{"uses":"git-wait-for-pr"}]},"status":{"phase":"Running"}}]}`))
 	f.Add([]byte(`{"items":[{"metadata":{"name":"../x"}}]}`))
 	f.Add([]byte(`{"items":[{"status":{"phase":7}}]}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		names, following, err := readList(body, presets[KargoPromotion].Ended)
+		names, following, err := readList(body, presets[KargoPromotion].WaitingStep)
 		if err != nil && (len(names) > 0 || following != "") {
 			t.Error("names with an error")
+		}
+		if all, _, allErr := readList(body, ""); err == nil && allErr == nil && len(all) < len(names) {
+			t.Error("more objects wait than there are")
 		}
 		for _, name := range names {
 			if CheckName(name) != nil || strings.ContainsAny(name, "/?#%") || strings.Contains(name, "..") {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 )
@@ -22,8 +21,9 @@ type Object struct {
 	// Annotation is the key, Value the value. An empty Value is a time stamp that differs
 	// from all earlier ones.
 	Annotation, Value string
-	// Ended are the values of status.phase of objects that are not annotated.
-	Ended []string
+	// WaitingStep limits the objects of a list to those that wait in this step: status.phase
+	// is Running, and spec.steps[status.currentStep].uses is the step. Empty: no limit.
+	WaitingStep string
 }
 
 // The presets: objects of controllers that read Git repositories.
@@ -37,10 +37,11 @@ const (
 var presets = map[string]Object{
 	// Any change of the value is a request (docs.kargo.io, annotations).
 	KargoWarehouse: {APIVersion: "kargo.akuity.io/v1alpha1", Resource: "warehouses", Annotation: "kargo.akuity.io/refresh"},
-	// Only promotions that have not ended wait for a pull request.
+	// Only a running promotion in this step waits for a pull request, and reads its state when
+	// it is refreshed (akuity/kargo, pkg/webhook/external: the same selection).
 	KargoPromotion: {
 		APIVersion: "kargo.akuity.io/v1alpha1", Resource: "promotions", Annotation: "kargo.akuity.io/refresh",
-		Ended: []string{"Succeeded", "Failed", "Errored", "Aborted"},
+		WaitingStep: "git-wait-for-pr",
 	},
 	// normal or hard; the controller removes the annotation (argo-cd.readthedocs.io,
 	// annotations and labels).
@@ -113,8 +114,6 @@ func form(r *regexp.Regexp, text, want string) error {
 }
 
 func isName(text string) bool { return len(text) <= 253 && nameForm.MatchString(text) }
-
-func hasEnded(ended []string, phase string) bool { return slices.Contains(ended, phase) }
 
 func (o *Object) check() error {
 	errs := []error{CheckAPIVersion(o.APIVersion), CheckResource(o.Resource), CheckNamespace(o.Namespace), CheckAnnotation(o.Annotation)}
