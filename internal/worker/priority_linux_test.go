@@ -46,6 +46,36 @@ func TestPriorities(t *testing.T) {
 	}
 }
 
+// TestLowerPriorityIsNeeded: a process counts as lowered before its priority was lowered, as
+// if lower did nothing. What TestPriorities compares then shows a long call at the server's
+// priority, and a light call after it in the same process.
+func TestLowerPriorityIsNeeded(t *testing.T) {
+	t.Parallel()
+	p := pool(t, Config{Workers: 1})
+	first := ask(t, p, "slow", "pid")
+	p.mu.Lock()
+	process := p.slots[0].alive
+	p.mu.Unlock()
+	process.low.Store(true)
+	one := call("slow", "pid")
+	one.Class = Long
+	reply, err := p.Do(t.Context(), one)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := niceness(t, string(reply)); string(reply) != first || got != priority() {
+		t.Errorf("the long call was executed by process %s at niceness %d", reply, got)
+	}
+	process.low.Store(false)
+	if light := ask(t, p, "light", "pid"); light != first {
+		t.Errorf("the light call was executed by process %s, and not by %s, which executed a long one", light, first)
+	}
+	process.lower()
+	if light := ask(t, p, "light", "pid"); light == first {
+		t.Error("a light call is executed by a process of the lower priority")
+	}
+}
+
 // TestSlowCallIsLowered: the first slow call of a share gives its process the lower
 // priority while it is executed.
 func TestSlowCallIsLowered(t *testing.T) {
