@@ -66,6 +66,7 @@ func checkCompanions(t testing.TB, conn *pgx.Conn) []string {
 // The connection is cut at many points of the request and of the answer, with events that
 // have companions and others in one group.
 func TestCompanionThroughFaults(t *testing.T) {
+	t.Parallel()
 	db := audittest.Migrated(t)
 	conn := withChanges(t, db)
 	p, through := throughFaults(t, db)
@@ -113,8 +114,7 @@ func TestCompanionThroughFaults(t *testing.T) {
 // crashWith kills PostgreSQL and the writer under a load of events with companions.
 func crashWith(t *testing.T, record func(*Log, *pgx.Conn, *audit.Event, audit.Companion) error) (acknowledged, missing int, wrong []string) {
 	t.Helper()
-	server := pgtest.Start(t, pgtest.Options{})
-	db := server.NewFrom(t, "sallyport", audittest.Migrate)
+	server, db := pgtest.StartFrom(t, pgtest.Options{}, "sallyport", audittest.Migrate)
 	withChanges(t, db)
 	seen := newTally()
 	for range 2 {
@@ -147,6 +147,7 @@ func crashWith(t *testing.T, record func(*Log, *pgx.Conn, *audit.Event, audit.Co
 }
 
 func TestCompanionThroughCrashes(t *testing.T) {
+	t.Parallel()
 	acknowledged, missing, wrong := crashWith(t, func(l *Log, _ *pgx.Conn, e *audit.Event, with audit.Companion) error {
 		return l.RecordWith(t.Context(), e, with)
 	})
@@ -158,6 +159,7 @@ func TestCompanionThroughCrashes(t *testing.T) {
 // The negative control: the companion in a transaction of its own is caught by the same
 // oracle.
 func TestOneTransactionIsNeeded(t *testing.T) {
+	t.Parallel()
 	_, _, wrong := crashWith(t, func(l *Log, own *pgx.Conn, e *audit.Event, with audit.Companion) error {
 		s := with.Statements[0]
 		if err := l.Record(t.Context(), e); err != nil {
@@ -174,6 +176,7 @@ func TestOneTransactionIsNeeded(t *testing.T) {
 // A refused companion does not stop the log, and keeps neither its event nor the others of
 // the group from being recorded.
 func TestCompanionIsRefused(t *testing.T) {
+	t.Parallel()
 	db := audittest.Migrated(t)
 	conn := withChanges(t, db)
 	l := logFor(t, db.URL(database.Writer), nil)
@@ -247,6 +250,7 @@ func TestCompanionIsRefused(t *testing.T) {
 // A session that holds the lock of the companions' table keeps no event without a companion
 // from being recorded, and makes the log wait for one companion, not for each.
 func TestBlockedCompanions(t *testing.T) {
+	t.Parallel()
 	db := audittest.Migrated(t)
 	conn := withChanges(t, db)
 	l := logFor(t, db.URL(database.Writer), nil)
@@ -289,6 +293,7 @@ func TestBlockedCompanions(t *testing.T) {
 // During an outage nothing is numbered; what was numbered before goes to the journal without
 // its companion, and is followed by the event of its absence.
 func TestCompanionDuringAnOutage(t *testing.T) {
+	t.Parallel()
 	server, db, l := frozen(t, func(c *Config) { c.Journal, c.Spool, c.Deadline = t.TempDir(), true, time.Minute })
 	conn := withChanges(t, db)
 	e, with := received(1)
@@ -332,6 +337,7 @@ func TestCompanionDuringAnOutage(t *testing.T) {
 
 // A caller that left before its event had a number leaves nothing; a full queue refuses.
 func TestCompanionInAFullQueue(t *testing.T) {
+	t.Parallel()
 	db := audittest.Migrated(t)
 	l := logFor(t, db.URL(database.Writer), func(c *Config) { c.Queue, c.WriteTimeout = 1, time.Minute })
 	conn := withChanges(t, db)
@@ -371,6 +377,7 @@ func TestCompanionInAFullQueue(t *testing.T) {
 }
 
 func TestCompanionIsChecked(t *testing.T) {
+	t.Parallel()
 	good := audit.Companion{Statements: []audit.SQLStatement{{SQL: "SELECT"}}, Applied: audit.SQLStatement{SQL: "SELECT"}, Void: func(error) *audit.Event { return nil }}
 	for name, change := range map[string]func(*audit.Companion){
 		"no statement": func(c *audit.Companion) { c.Statements = nil },

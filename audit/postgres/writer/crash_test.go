@@ -86,8 +86,7 @@ func load(record func(*audit.Event) error, seen *tally, stop <-chan struct{}) *s
 // what is left. record is how events are recorded.
 func crash(t *testing.T, kills int, both bool, record func(*Log, *audit.Event) error) (*tally, *pgx.Conn) {
 	t.Helper()
-	server := pgtest.Start(t, pgtest.Options{})
-	db := server.NewFrom(t, "sallyport", audittest.Migrate)
+	server, db := pgtest.StartFrom(t, pgtest.Options{}, "sallyport", audittest.Migrate)
 	var current atomic.Pointer[Log]
 	open := func() {
 		current.Store(logFor(t, db.URL(database.Writer), func(c *Config) { c.Log = nil; c.Deadline = 5 * time.Second }))
@@ -124,6 +123,7 @@ func synchronous(t *testing.T) func(*Log, *audit.Event) error {
 
 // kill -9 of PostgreSQL under load: what was acknowledged is there, once.
 func TestCrash(t *testing.T) {
+	t.Parallel()
 	seen, conn := crash(t, 5, false, synchronous(t))
 	audittest.Sound(t, conn)
 	seen.check(t, conn)
@@ -147,6 +147,7 @@ func TestCrash(t *testing.T) {
 
 // kill -9 of PostgreSQL and the end of our process at the same moment.
 func TestCrashOfBoth(t *testing.T) {
+	t.Parallel()
 	seen, conn := crash(t, 4, true, synchronous(t))
 	audittest.Sound(t, conn)
 	seen.check(t, conn)
@@ -155,6 +156,7 @@ func TestCrashOfBoth(t *testing.T) {
 // The negative control: a recorder that answers before the event is durable is
 // caught by the same check.
 func TestCrashFindsAsynchronousRecording(t *testing.T) {
+	t.Parallel()
 	pending := make(chan struct{}, 1000)
 	seen, conn := crash(t, 3, true, func(l *Log, e *audit.Event) error {
 		if l.Available() != nil || l.ctx.Err() != nil {

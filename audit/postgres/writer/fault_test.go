@@ -118,6 +118,7 @@ func (p *faultProxy) answers(from, to net.Conn) {
 // Whatever is cut when, an event whose Record returned nil is there once, and so
 // is every other.
 func TestExactlyOnceThroughFaults(t *testing.T) {
+	t.Parallel()
 	db := audittest.Migrated(t)
 	p, through := throughFaults(t, db)
 	l := logFor(t, through, nil)
@@ -155,6 +156,7 @@ func TestExactlyOnceThroughFaults(t *testing.T) {
 // A second writer under our name, or a log that was restored and continued: what
 // is found is compared, and nothing is recorded from then on.
 func TestConflictStopsTheLog(t *testing.T) {
+	t.Parallel()
 	db := audittest.Migrated(t)
 	p, through := throughFaults(t, db)
 	l := logFor(t, through, nil)

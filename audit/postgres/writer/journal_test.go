@@ -54,6 +54,7 @@ func rowsOf(writer string, first, n int) *group {
 }
 
 func TestJournal(t *testing.T) {
+	t.Parallel()
 	j := &journal{folder: t.TempDir(), writer: "w", maxBytes: 1 << 20, maxAge: time.Hour}
 	now := time.Now()
 	g := rowsOf("w", 1, 10)

@@ -66,6 +66,7 @@ func journalEvents(t *testing.T, conn *pgx.Conn) []map[string]string {
 // Whatever became of a journal on the disk: what is sound of it is written, once;
 // what is not is kept, and an event states what is wrong with it.
 func TestDamagedJournals(t *testing.T) {
+	t.Parallel()
 	other, _ := auditpg.NewWriter(time.Now())
 	header := func(writer string) []byte { return appendFrame(nil, (&journal{writer: writer, spool: true}).header()) }
 	for _, tt := range []struct {
@@ -148,6 +149,7 @@ func TestDamagedJournals(t *testing.T) {
 // content under the same numbers is not accepted; and neither replaces what was kept
 // before.
 func TestJournalReplayedTwice(t *testing.T) {
+	t.Parallel()
 	db, folder := audittest.Migrated(t), t.TempDir()
 	writer, path := leftBy(t, db, folder)
 	b, err := os.ReadFile(path)
@@ -189,6 +191,7 @@ func TestJournalReplayedTwice(t *testing.T) {
 // data_directory is used with another database: its journal is not mixed into a
 // log that never known its writer.
 func TestJournalOfAnotherLog(t *testing.T) {
+	t.Parallel()
 	folder := t.TempDir()
 	writer, path := leftBy(t, audittest.Migrated(t), folder)
 	db := audittest.Migrated(t)
@@ -207,6 +210,7 @@ func TestJournalOfAnotherLog(t *testing.T) {
 
 // A journal that cannot be read stops the start: what is in it may be whole.
 func TestUnreadableJournal(t *testing.T) {
+	t.Parallel()
 	db, folder := audittest.Migrated(t), t.TempDir()
 	writer, _ := auditpg.NewWriter(time.Now())
 	path := filepath.Join(folder, writer+journalSuffix)
@@ -225,6 +229,7 @@ func TestUnreadableJournal(t *testing.T) {
 // What the process left open in the database is ended before its journal is
 // written, so that nothing is there twice and nothing waits.
 func TestJournalAfterAnOpenTransaction(t *testing.T) {
+	t.Parallel()
 	db, folder := audittest.Migrated(t), t.TempDir()
 	writer, path := leftBy(t, db, folder)
 	config, err := database.ParseConfig(db.URL(database.Writer), auditpg.ApplicationName(writer))
@@ -269,6 +274,7 @@ func TestJournalAfterAnOpenTransaction(t *testing.T) {
 // Two processes share data_directory while one replaces the other. The one that
 // was to end is killed during an outage: the one that continues writes what it left.
 func TestJournalOfTheProcessBefore(t *testing.T) {
+	t.Parallel()
 	server, db, before := spooling(t, nil)
 	folder := before.config.Journal
 	server.Restart(t)

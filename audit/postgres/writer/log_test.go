@@ -19,6 +19,7 @@ import (
 )
 
 func TestRecord(t *testing.T) {
+	t.Parallel()
 	db := audittest.Migrated(t)
 	conn := audittest.Connect(t, db.URL(""))
 	leaks := goleak.IgnoreCurrent()
@@ -78,6 +79,7 @@ func TestRecord(t *testing.T) {
 
 // Any login can compute a leaf in SQL (RFC 6962 section 2.1).
 func TestLeafInSQL(t *testing.T) {
+	t.Parallel()
 	db := audittest.Migrated(t)
 	l := logFor(t, db.URL(database.Writer), nil)
 	audittest.Record(t, l, audittest.Decision("allow", 1))
@@ -104,6 +106,7 @@ func TestLeafInSQL(t *testing.T) {
 }
 
 func TestViews(t *testing.T) {
+	t.Parallel()
 	db := audittest.Migrated(t)
 	l := logFor(t, db.URL(database.Writer), nil)
 	softened := audittest.Decision("allow", 1)
@@ -130,6 +133,7 @@ func TestViews(t *testing.T) {
 }
 
 func TestPutPolicy(t *testing.T) {
+	t.Parallel()
 	db := audittest.Migrated(t)
 	l := logFor(t, db.URL(database.Writer), nil)
 	for range 2 {
@@ -146,6 +150,7 @@ func TestPutPolicy(t *testing.T) {
 }
 
 func TestOpenRefusals(t *testing.T) {
+	t.Parallel()
 	server := pgtest.Shared(t)
 	empty := pgtest.New(t)
 	db := audittest.Migrated(t)
@@ -168,6 +173,7 @@ func TestOpenRefusals(t *testing.T) {
 // A month that has no partition is not a reason to lose an event, or to
 // refuse one.
 func TestMissingPartitions(t *testing.T) {
+	t.Parallel()
 	db := audittest.Migrated(t)
 	l := logFor(t, db.URL(database.Writer), nil)
 	conn := audittest.Connect(t, db.URL(""))
@@ -202,6 +208,7 @@ func TestMissingPartitions(t *testing.T) {
 // a writer's start on and at the last moment of a year too, and each half hour
 // it is made sure of.
 func TestPartitionsAhead(t *testing.T) {
+	t.Parallel()
 	db := audittest.Migrated(t)
 	l := logFor(t, db.URL(database.Writer), nil)
 	conn := audittest.Connect(t, db.URL(""))
@@ -240,6 +247,7 @@ func connect(t *testing.T, url string) *pgx.ConnConfig {
 
 // The month changes while the log runs, and its partition was not made ahead.
 func TestPartitionDroppedWhileRunning(t *testing.T) {
+	t.Parallel()
 	db := audittest.Migrated(t)
 	l := logFor(t, db.URL(database.Writer), nil)
 	conn := audittest.Connect(t, db.URL(""))
@@ -258,6 +266,7 @@ func TestPartitionDroppedWhileRunning(t *testing.T) {
 // Two processes on one database do not disturb each other, and a new session of
 // one does not end the other's.
 func TestTwoWriters(t *testing.T) {
+	t.Parallel()
 	db := audittest.Migrated(t)
 	a, b := logFor(t, db.URL(database.Writer), nil), logFor(t, db.URL(database.Writer), nil)
 	var wg sync.WaitGroup
@@ -274,6 +283,7 @@ func TestTwoWriters(t *testing.T) {
 }
 
 func TestCancelledCallerDoesNotCancelTheRecord(t *testing.T) {
+	t.Parallel()
 	db := audittest.Migrated(t)
 	l := logFor(t, db.URL(database.Writer), nil)
 	ctx, cancel := context.WithCancel(t.Context())

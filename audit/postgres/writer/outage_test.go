@@ -18,8 +18,7 @@ import (
 // frozen opens a log on a server of its own, for a test that takes it away.
 func frozen(t *testing.T, change func(*Config)) (*pgtest.Server, *pgtest.DB, *Log) {
 	t.Helper()
-	server := pgtest.Start(t, pgtest.Options{NoSync: true})
-	db := server.NewFrom(t, "sallyport", audittest.Migrate)
+	server, db := pgtest.StartFrom(t, pgtest.Options{NoSync: true}, "sallyport", audittest.Migrate)
 	return server, db, logFor(t, db.URL(database.Writer), func(c *Config) {
 		c.WriteTimeout = 200 * time.Millisecond
 		if change != nil {
@@ -36,6 +35,7 @@ func ending(id string) *audit.Event {
 // that had its number is closed, one that had none becomes the refusal that its
 // client got, and no caller waits longer than that.
 func TestLateAllowsAreNeverLeftOpen(t *testing.T) {
+	t.Parallel()
 	server, db, l := frozen(t, func(c *Config) { c.WriteTimeout = 3 * time.Second; c.Deadline = 300 * time.Millisecond })
 	server.Freeze(t)
 	first, second := audittest.Decision("allow", 1), audittest.Decision("allow", 2)
@@ -63,6 +63,7 @@ func TestLateAllowsAreNeverLeftOpen(t *testing.T) {
 // Without a journal: while the database is known to be unavailable no caller waits, and
 // the accepted events are written when it has recovered.
 func TestAwayWithoutJournal(t *testing.T) {
+	t.Parallel()
 	server, db, l := frozen(t, func(c *Config) { c.Queue = 4; c.Deadline = 2 * time.Second })
 	server.Kill(t)
 	_ = l.Record(t.Context(), ending("")) // finds out, and is written later
@@ -98,6 +99,7 @@ func TestAwayWithoutJournal(t *testing.T) {
 // With a journal refusals and ends are durable on the local disk, and follow in
 // order; an allow is refused, unless the operator chose otherwise.
 func TestJournalDuringOutage(t *testing.T) {
+	t.Parallel()
 	for name, spool := range map[string]bool{"deny": false, "spool": true} {
 		t.Run(name, func(t *testing.T) {
 			folder := t.TempDir()
@@ -141,6 +143,7 @@ func TestJournalDuringOutage(t *testing.T) {
 
 // The process ends during the outage: the next one finds the journal.
 func TestJournalOutlivesTheProcess(t *testing.T) {
+	t.Parallel()
 	folder := t.TempDir()
 	server, db, l := frozen(t, func(c *Config) { c.Journal = folder })
 	old := l.Writer()
@@ -179,6 +182,7 @@ func TestJournalOutlivesTheProcess(t *testing.T) {
 }
 
 func TestFullJournal(t *testing.T) {
+	t.Parallel()
 	server, db, l := frozen(t, func(c *Config) {
 		c.Journal, c.JournalBytes, c.Spool, c.Deadline = t.TempDir(), 10_000, true, 2*time.Second
 	})

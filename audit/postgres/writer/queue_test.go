@@ -20,6 +20,7 @@ func waiting(repository, step string, size int64) *waiter {
 // TestQueueShares: whatever one repository puts in, another finds room, and whatever
 // one step does, so does another of its repository. A total bound holds for all.
 func TestQueueShares(t *testing.T) {
+	t.Parallel()
 	for name, size := range map[string]int64{"in bytes": 1000, "in events": 1} {
 		t.Run(name, func(t *testing.T) {
 			q := newQueue(10_000, 1_000_000)
@@ -62,6 +63,7 @@ func TestQueueShares(t *testing.T) {
 // TestQueueTakesTurns: a repository with one event waits for one event of each
 // other, not for all of them; within a step the order stays.
 func TestQueueTakesTurns(t *testing.T) {
+	t.Parallel()
 	q := newQueue(10_000, 1<<30)
 	var of []*waiter
 	for n := range 100 {
@@ -89,6 +91,7 @@ func TestQueueTakesTurns(t *testing.T) {
 
 // TestQueueWaits: a caller whose share is used up waits until an event was dequeued.
 func TestQueueWaits(t *testing.T) {
+	t.Parallel()
 	q := newQueue(8, 1<<30)
 	q.put(waiting("a", "1", 1))
 	full, room := q.put(waiting("a", "1", 1))
@@ -118,6 +121,7 @@ func flooding(n int) *audit.Event {
 // share of the journal is used up then; another repository's events, an end and the
 // server's own are recorded all the same, and afterwards all of it is in the database.
 func TestJournalShares(t *testing.T) {
+	t.Parallel()
 	server, db, l := spooling(t, func(c *Config) { c.JournalBytes = 1 << 20 })
 	audittest.Eventually(t, "the outage is known", func() bool { return l.currentOutage() != nil })
 	var err error
@@ -164,6 +168,7 @@ func TestJournalShares(t *testing.T) {
 // TestJournalSharesAreNeeded: without shares one step fills the journal, and no event is
 // recorded any more.
 func TestJournalSharesAreNeeded(t *testing.T) {
+	t.Parallel()
 	server, _, l := spooling(t, func(c *Config) { c.JournalBytes, c.Deadline = 256<<10, 3*time.Second })
 	audittest.Eventually(t, "the outage is known", func() bool { return l.currentOutage() != nil })
 	var err error
@@ -184,6 +189,7 @@ func TestJournalSharesAreNeeded(t *testing.T) {
 // TestQueueBytes: events that wait for the database take no more memory than the
 // queue may have, whatever their number.
 func TestQueueBytes(t *testing.T) {
+	t.Parallel()
 	server, _, l := frozen(t, func(c *Config) { c.QueueBytes, c.Deadline = 1<<20, 300*time.Millisecond })
 	server.Kill(t)
 	audittest.Eventually(t, "the outage is known", func() bool { _ = l.Record(t.Context(), audittest.Decision("deny", 1)); return l.currentOutage() != nil })

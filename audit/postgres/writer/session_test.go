@@ -13,6 +13,7 @@ import (
 // prevents, is written with its record and its key alone, and the others of its
 // group in full.
 func TestRefusedContentIsNotLost(t *testing.T) {
+	t.Parallel()
 	db := audittest.Migrated(t)
 	config, err := database.ParseConfig(db.URL(database.Writer), "test")
 	if err != nil {
@@ -54,6 +55,7 @@ func TestRefusedContentIsNotLost(t *testing.T) {
 
 // What an earlier session of the same name left open is ended, and no other.
 func TestSessionEndsItsPredecessor(t *testing.T) {
+	t.Parallel()
 	db := audittest.Migrated(t)
 	config, err := database.ParseConfig(db.URL(database.Writer), "test one")
 	if err != nil {

@@ -33,6 +33,7 @@ func spooling(t *testing.T, change func(*Config)) (*pgtest.Server, *pgtest.DB, *
 // While the journal backs allows the counters show it, and when the database is
 // back an event records from when to when it did, and how many.
 func TestSpool(t *testing.T) {
+	t.Parallel()
 	server, db, l := spooling(t, nil)
 	began := time.Now()
 	for n := range 10 {
@@ -67,6 +68,7 @@ func TestSpool(t *testing.T) {
 // A database that answers nothing, or refuses what is written, is unavailable like one
 // that is not there.
 func TestSpoolWhileStoppedOrReadOnly(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"stopped", "read-only"} {
 		t.Run(name, func(t *testing.T) {
 			server, db, l := frozen(t, func(c *Config) { c.Journal, c.Spool = t.TempDir(), true })
@@ -109,6 +111,7 @@ func TestSpoolWhileStoppedOrReadOnly(t *testing.T) {
 // without a name is lost with the process, so nothing is acknowledged any more; and
 // what was acknowledged is written when the database has recovered.
 func TestJournalIsTakenAway(t *testing.T) {
+	t.Parallel()
 	for name, take := range map[string]func(folder, path string) error{
 		"folder": func(folder, _ string) error { return os.Rename(folder, folder+".gone") },
 		"file":   func(_, path string) error { return os.Remove(path) },
@@ -145,6 +148,7 @@ func TestJournalIsTakenAway(t *testing.T) {
 // The disk has no room for the journal's beginning: nothing is allowed, and when
 // it has room again the journal is one that can be read.
 func TestNoRoomForTheJournal(t *testing.T) {
+	t.Parallel()
 	folder := t.TempDir()
 	server, db, l := frozen(t, func(c *Config) { c.Journal, c.Spool, c.Deadline = folder, true, 300*time.Millisecond })
 	if err := os.Symlink("/dev/full", filepath.Join(folder, l.Writer()+journalSuffix)); err != nil {
@@ -170,6 +174,7 @@ func TestNoRoomForTheJournal(t *testing.T) {
 // A journal that may not even hold one event holds nothing up when the database
 // is back.
 func TestJournalWithoutRoomForOneEvent(t *testing.T) {
+	t.Parallel()
 	server, db, l := frozen(t, func(c *Config) {
 		c.Journal, c.JournalBytes, c.Spool, c.Deadline = t.TempDir(), 10, true, 300*time.Millisecond
 	})
@@ -189,6 +194,7 @@ func TestJournalWithoutRoomForOneEvent(t *testing.T) {
 
 // After its time a journal backs nothing more, though it has room.
 func TestOldJournal(t *testing.T) {
+	t.Parallel()
 	_, _, l := spooling(t, func(c *Config) { c.JournalAge = time.Nanosecond })
 	if l.Available() == nil || l.Stats().Spooling || !l.Stats().JournalFull {
 		t.Errorf("%+v", l.Stats())
@@ -202,6 +208,7 @@ func TestOldJournal(t *testing.T) {
 // The disk changes what was synced, while we live: the log stops and reports it,
 // and the next process writes what comes before the damage.
 func TestOwnJournalIsChanged(t *testing.T) {
+	t.Parallel()
 	server, db, l := spooling(t, nil)
 	for n := range 5 {
 		audittest.Record(t, l, audittest.Decision("allow", n))
@@ -234,6 +241,7 @@ func TestOwnJournalIsChanged(t *testing.T) {
 // The process is killed while it writes its journal to the database, again and
 // again: each event is there once.
 func TestKilledDuringReplay(t *testing.T) {
+	t.Parallel()
 	folder := t.TempDir()
 	server, db, l := spooling(t, func(c *Config) { c.Journal = folder })
 	ids := []string{}
@@ -282,10 +290,10 @@ func TestKilledDuringReplay(t *testing.T) {
 // server. Sessions ask for more, whatever server, database and role set; without
 // that an acknowledged event is lost.
 func TestSynchronousCommitIsPinned(t *testing.T) {
-	server := pgtest.Start(t, pgtest.Options{NoSync: true, Settings: map[string]string{
+	t.Parallel()
+	server, db := pgtest.StartFrom(t, pgtest.Options{NoSync: true, Settings: map[string]string{
 		"synchronous_commit": "off", "wal_writer_delay": "10s", "wal_writer_flush_after": "1GB",
-	}})
-	db := server.NewFrom(t, "sallyport", audittest.Migrate)
+	}}, "sallyport", audittest.Migrate)
 	admin := audittest.Connect(t, db.URL(""))
 	for _, sql := range []string{"ALTER ROLE sallyport_writer SET synchronous_commit = off", `ALTER DATABASE "` + db.Name + `" SET synchronous_commit = off`} {
 		if _, err := admin.Exec(t.Context(), sql); err != nil {
@@ -322,6 +330,7 @@ func TestSynchronousCommitIsPinned(t *testing.T) {
 
 // A server that does not sync is noticed, also when it is made so later.
 func TestDatabaseThatDoesNotSync(t *testing.T) {
+	t.Parallel()
 	server, db, l := frozen(t, nil)
 	if !l.Stats().Unsafe {
 		t.Error("fsync = off goes unnoticed")
@@ -339,6 +348,7 @@ func TestDatabaseThatDoesNotSync(t *testing.T) {
 // A large journal is replayed while the log continues recording: no caller waits for
 // all of it, and the order stays.
 func TestRecordingGoesOnWhileTheJournalIsReplayed(t *testing.T) {
+	t.Parallel()
 	server, db, l := spooling(t, func(c *Config) { c.WriteTimeout = time.Minute })
 	seen, stop := newTally(), make(chan struct{})
 	// The journal must not fill up, however long the machine takes: nothing is recorded
