@@ -9,5 +9,9 @@ import (
 func TestMain(m *testing.M) {
 	ServeWorker()
 	limits.inspect, limits.compile, limits.quiet = 3*timeFactor*time.Second, timeFactor*time.Second, timeFactor*600*time.Millisecond
-	os.Exit(m.Run())
+	code := m.Run()
+	if plainTests.directory != "" {
+		_ = os.RemoveAll(plainTests.directory)
+	}
+	os.Exit(code)
 }

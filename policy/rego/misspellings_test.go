@@ -108,6 +108,9 @@ var identifierForm = regexp.MustCompile("^[a-zA-Z_][a-zA-Z0-9_]*$")
 // TestMisspellings: each misspelling of a word of a policy file gets an error or a
 // warning, unless it is another valid word.
 func TestMisspellings(t *testing.T) {
+	if withoutRaceDetector(t) {
+		return
+	}
 	for _, place := range append(misspelledPlaces(), misspelledDeliveryPlaces()...) {
 		t.Run(place.name, func(t *testing.T) {
 			t.Parallel()

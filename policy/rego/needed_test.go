@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -40,7 +39,7 @@ func TestWorkersAreNeeded(t *testing.T) {
 		return
 	}
 	t.Parallel()
-	program := withoutRaceDetector(t)
+	program := plainProgram(t)
 	for name, c := range map[string]struct{ kilobytes, says string }{
 		"arrays that array.concat made":  {"3000000", "stack overflow"},
 		"json.marshal of a shared array": {"600000", "memory"},
@@ -56,22 +55,6 @@ func TestWorkersAreNeeded(t *testing.T) {
 			}
 		})
 	}
-}
-
-// withoutRaceDetector returns this test's program. A build with the race detector ends in
-// other words when its stack or its memory is exhausted: it is built again without.
-func withoutRaceDetector(t *testing.T) string {
-	t.Helper()
-	if raceFactor == 1 {
-		return os.Args[0]
-	}
-	program := filepath.Join(t.TempDir(), "rego.test")
-	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-o", program, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if output, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, output)
-	}
-	return program
 }
 
 func explode(t *testing.T, name string) {
