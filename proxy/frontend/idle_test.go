@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/internal/proxytest"
+	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/proxy"
 )
 
@@ -76,36 +77,36 @@ func (s *env) awaitWaiting(t testing.TB, n int) {
 	proxytest.Eventually(t, strconv.Itoa(n)+" connections wait", func() bool { return s.server.Idle() == n })
 }
 
-// flood keeps opening connections from an address, half of them silent and half
-// with a piece of a head, and holds each until the server ends it.
-func flood(ctx context.Context, address, from string, opened *sync.WaitGroup) {
+// flood opens 150 connections from an address, half of them silent and half with a piece
+// of a head, and holds each until the server ends it. Once fewer than 90 are left it keeps
+// opening others, up to 90: what the server evicts counts until its goroutine has ended,
+// so that three floods stay below the 400 connections that there may be.
+func flood(ctx context.Context, address, from string) {
+	const burst, after = 150, 90
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	slots := make(chan struct{}, 150)
-	for i := 0; ctx.Err() == nil; i++ {
-		select {
-		case slots <- struct{}{}:
-		case <-ctx.Done():
-			return
-		}
-		conn, err := d.DialContext(ctx, "tcp", address)
-		if err != nil {
-			<-slots
-			continue
-		}
-		if i == 100 {
-			opened.Done()
-		}
-		if i%2 == 0 {
-			_, _ = io.WriteString(conn, "CONNECT up.test:443 HTTP/1.1\r\nX: ")
+	ended := make(chan struct{}, burst)
+	for i, open := 0, 0; ; i, open = i+1, open+1 {
+		for ; i >= burst && open >= after; open-- {
+			select {
+			case <-ended:
+			case <-ctx.Done():
+				return
+			}
 		}
 		wg.Go(func() {
-			defer func() { <-slots }()
-			stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-			defer stop()
+			defer func() { ended <- struct{}{} }()
+			conn, err := d.DialContext(ctx, "tcp", address)
+			if err != nil {
+				return
+			}
+			defer conn.Close()
+			defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+			if i%2 == 0 {
+				_, _ = io.WriteString(conn, "CONNECT up.test:443 HTTP/1.1\r\nX: ")
+			}
 			_, _ = io.Copy(io.Discard, conn)
-			_ = conn.Close()
 		})
 	}
 }
@@ -117,21 +118,26 @@ func TestIdleLimitIsNeeded(t *testing.T) {
 	target := proxytest.Serve(t, proxytest.Echo)
 	for _, limited := range []bool{true, false} {
 		t.Run(fmt.Sprint("limited ", limited), func(t *testing.T) {
+			const connections = 400
 			s := start(t, func(_ *env, c *Config, _ *ListenerConfig) {
-				c.MaxConnections, c.MaxIdle, c.MaxIdlePerClient, c.HeadTimeout = 400, 120, 60, time.Minute
+				c.MaxConnections, c.MaxIdle, c.MaxIdlePerClient, c.HeadTimeout = connections, 120, 60, 10*time.Minute
 				if !limited {
 					c.MaxIdle, c.MaxIdlePerClient = 1000, 1000
 				}
 			})
 			ctx, stop := context.WithCancel(t.Context())
-			var opened, floods sync.WaitGroup
+			var floods sync.WaitGroup
 			for i := range 3 {
-				opened.Add(1)
-				floods.Go(func() { flood(ctx, s.address, fmt.Sprintf("127.0.0.%d", 2+i), &opened) })
+				floods.Go(func() { flood(ctx, s.address, fmt.Sprintf("127.0.0.%d", 2+i)) })
 			}
 			defer floods.Wait()
 			defer stop()
-			opened.Wait()
+			proxytest.Eventually(t, "the flood has what it can get", func() bool {
+				if limited {
+					return s.count(policy.Overloaded) >= 3*(150-60) && s.server.Connections() <= 300
+				}
+				return s.server.Connections() >= connections
+			})
 			passed, began := 0, time.Now()
 			for range 50 {
 				if s.visit(t, "CONNECT up.test:"+target.Port+" HTTP/1.1\r\n"+good+"\r\n") {
@@ -157,7 +163,7 @@ func (s *env) visit(t testing.TB, connect string) bool {
 		return false
 	}
 	defer func() { _ = conn.Close() }()
-	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := io.WriteString(conn, connect+"word"); err != nil {
 		return false
 	}
