@@ -213,6 +213,9 @@ func (l *stuck) Denials(ctx context.Context, p *identity.Principal, _ int) ([]au
 // TestDenialReadsAreShared: a step whose reads take long has one read in progress and four
 // that wait. Further reads are refused, and another step's read is answered.
 func TestDenialReadsAreShared(t *testing.T) {
+	shared := denialReads
+	denialReads.Wait = time.Minute // the accepted reads wait for as long as this test takes
+	t.Cleanup(func() { denialReads = shared })
 	log := &stuck{release: make(chan struct{})}
 	s := start(t, func(s *env, c *Config, _ *ListenerConfig) { c.Denials, c.Authenticator = log, s.keeper })
 	var accepted []*client
