@@ -108,20 +108,15 @@ func (a *attempts) wait(ctx context.Context) bool {
 	}
 }
 
-// get returns a connection on which nothing has been sent: a ready one, or a new one.
-func (c *Client) get(ctx context.Context) (*conn, error) {
-	if ready := c.pool.take(); ready != nil {
-		return ready, nil
-	}
-	return c.dialAny(ctx)
-}
-
 // connectOnce sends one CONNECT and reads its response.
 func (c *Client) connectOnce(ctx context.Context, target string, t token.Token) (Stream, *Refusal, error) {
-	conn, err := c.get(ctx)
+	conn, err := c.pool.get(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
+	// The next connection is opened when this one has its response: a handshake takes
+	// processor time.
+	defer c.pool.refill()
 	return c.ask(ctx, conn, target, t)
 }
 

@@ -2,14 +2,18 @@ package upstream
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
 
-// pool keeps connections ready, so that a new tunnel costs no handshake. It holds as many
-// as were used within the latest maxAge, at least one and at most max; without such a
-// demand the pool becomes empty. Each connection has a reader: the reader receives TLS
-// session tickets, and removes a connection that the server closes.
+// pool opens connections and keeps some ready, so that a new tunnel costs no handshake. It
+// keeps as many as were used within the latest maxAge, at least one and at most max;
+// without such a demand the pool becomes empty. Each ready connection has a reader: the
+// reader receives TLS session tickets, and removes a connection that the server closes.
+//
+// A request that finds no ready connection waits for the next one that is opened: one that
+// is in progress is finished earlier than a new one.
 type pool struct {
 	ctx    context.Context
 	dial   func(context.Context) (*conn, error)
@@ -18,11 +22,18 @@ type pool struct {
 	maxAge time.Duration
 
 	mu      sync.Mutex
-	ready   []*readyConn // the oldest first
+	ready   []*readyConn    // the oldest first
+	waiters []chan<- dialed // the oldest first; each has a place for one result
 	dialing int
 	demand  []time.Time // when connections were used, within maxAge; at most max
 	closed  bool
-	refills sync.WaitGroup
+	dials   sync.WaitGroup
+}
+
+// dialed is the result of opening a connection.
+type dialed struct {
+	conn *conn
+	err  error
 }
 
 // readyConn is a connection in the pool.
@@ -38,54 +49,84 @@ func newPool(ctx context.Context, maximum int, maxAge time.Duration, dial func(c
 	return &pool{ctx: ctx, dial: dial, usable: usable, max: max(maximum, 0), maxAge: maxAge}
 }
 
-// take returns a ready connection that is alive, or nil, and starts to replace it.
-func (p *pool) take() *conn {
-	p.note()
-	defer p.refill()
+// get returns a connection on which nothing has been sent: a ready one that is alive, or
+// the next one that is opened. Call refill after its use has begun.
+func (p *pool) get(ctx context.Context) (*conn, error) {
 	for {
-		r := p.pop()
+		r, result := p.pop()
 		if r == nil {
-			return nil
+			return p.wait(ctx, result)
 		}
-		r.expiry.Stop()
 		if c := r.stop(); c != nil {
-			return c
+			return c, nil
 		}
 	}
 }
 
-// note records a demand.
-func (p *pool) note() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.demand = append(p.demand, time.Now())
-	if len(p.demand) > p.max {
-		p.demand = p.demand[len(p.demand)-p.max:]
-	}
-}
-
-// pop removes the newest connection.
-func (p *pool) pop() *readyConn {
+// pop removes the newest ready connection. If there is none, it returns a channel that
+// receives the next connection that is opened.
+func (p *pool) pop() (*readyConn, chan dialed) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for len(p.ready) > 0 {
 		last := len(p.ready) - 1
 		r := p.ready[last]
 		p.ready = p.ready[:last]
-		if time.Since(r.since) < p.maxAge && p.usable(r.proxy) {
-			return r
-		}
 		r.expiry.Stop()
+		if time.Since(r.since) < p.maxAge && p.usable(r.proxy) {
+			p.note()
+			return r, nil
+		}
 		_ = r.Close()
 	}
-	return nil
+	p.note()
+	result := make(chan dialed, 1)
+	if p.closed {
+		result <- dialed{nil, context.Canceled}
+		return nil, result
+	}
+	p.waiters = append(p.waiters, result)
+	if p.dialing < len(p.waiters) {
+		p.open()
+	}
+	return nil, result
 }
 
-// refill opens connections in the background, up to the present demand.
+// wait returns the result of a dial. If ctx ends first, the connection becomes ready for
+// another request.
+func (p *pool) wait(ctx context.Context, result chan dialed) (*conn, error) {
+	select {
+	case d := <-result:
+		return d.conn, d.err
+	case <-ctx.Done():
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.waiters = slices.DeleteFunc(p.waiters, func(w chan<- dialed) bool { return w == result })
+	select {
+	case d := <-result: // it had been sent before
+		if d.err == nil {
+			p.keep(d.conn)
+		}
+	default:
+	}
+	return nil, context.Cause(ctx)
+}
+
+// note records a demand. p.mu is held.
+func (p *pool) note() {
+	p.demand = append(p.demand, time.Now())
+	if len(p.demand) > p.max {
+		p.demand = p.demand[len(p.demand)-p.max:]
+	}
+}
+
+// refill opens connections in the background, up to the present demand, unless requests
+// are waiting for connections.
 func (p *pool) refill() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || p.max == 0 {
+	if p.closed || p.max == 0 || len(p.waiters) > 0 {
 		return
 	}
 	recent := 0
@@ -95,41 +136,49 @@ func (p *pool) refill() {
 		}
 	}
 	for want := max(recent, 1); len(p.ready)+p.dialing < want; {
-		p.dialing++
-		p.refills.Go(p.add)
+		p.open()
 	}
 }
 
-// add opens one connection. A failure is left to the next request, which reports it.
-func (p *pool) add() {
-	c, err := p.dial(p.ctx)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.dialing--
-	if err != nil {
-		return
-	}
-	if p.closed {
+// open opens one connection in the background. p.mu is held.
+func (p *pool) open() {
+	p.dialing++
+	p.dials.Go(func() {
+		c, err := p.dial(p.ctx)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.dialing--
+		switch {
+		case len(p.waiters) > 0:
+			p.waiters[0] <- dialed{c, err}
+			p.waiters = p.waiters[1:]
+		case err == nil:
+			p.keep(c)
+		}
+		// A failure that nobody waits for is left to the next request, which reports it.
+	})
+}
+
+// keep makes a connection ready. p.mu is held.
+func (p *pool) keep(c *conn) {
+	if p.closed || len(p.ready) >= p.max {
 		_ = c.Close()
 		return
 	}
 	r := &readyConn{conn: c, since: time.Now(), ended: make(chan struct{})}
 	r.expiry = time.AfterFunc(p.maxAge, func() { p.remove(r) })
 	p.ready = append(p.ready, r)
-	p.refills.Go(func() { r.read(p) })
+	p.dials.Go(func() { r.read(p) })
 }
 
 // remove closes a connection that has ended or is too old.
 func (p *pool) remove(r *readyConn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i, other := range p.ready {
-		if other == r {
-			p.ready = append(p.ready[:i], p.ready[i+1:]...)
-			r.expiry.Stop()
-			_ = r.Close()
-			return
-		}
+	if i := slices.Index(p.ready, r); i >= 0 {
+		p.ready = slices.Delete(p.ready, i, i+1)
+		r.expiry.Stop()
+		_ = r.Close()
 	}
 }
 
@@ -169,5 +218,5 @@ func (p *pool) close() {
 	}
 	p.ready = nil
 	p.mu.Unlock()
-	p.refills.Wait()
+	p.dials.Wait()
 }

@@ -18,7 +18,7 @@ import (
 const keptFor = 20 * time.Second
 
 // newTransport returns the transport for absolute-form requests. All connections are of
-// [Client.get]; the URL of the proxy only selects the form of the request.
+// the pool; the URL of the proxy only selects the form of the request.
 //
 // net/http repeats a request on a new connection only if it has no content and the kept
 // connection ended without a response (RFC 9110 section 9.2.2).
@@ -45,12 +45,13 @@ func (c *Client) newTransport() *http.Transport {
 	return t
 }
 
-// getRetrying is get, repeated until Config.RetryFor has passed: nothing has been sent.
+// getRetrying gets a connection, and repeats this until Config.RetryFor has passed: nothing has been sent.
 func (c *Client) getRetrying(ctx context.Context) (Stream, *proxy, error) {
 	attempts := c.newAttempts()
 	for {
-		conn, err := c.get(ctx)
+		conn, err := c.pool.get(ctx)
 		if err == nil {
+			c.pool.refill()
 			return conn.Stream, conn.proxy, nil
 		}
 		if isCertificate(err) || !attempts.wait(ctx) {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -48,16 +49,13 @@ func TestReadyConnection(t *testing.T) {
 	proxytest.Eventually(t, "a connection is ready", func() bool { return c.pool.len() > 0 })
 	echo(t, c, target)
 	proxytest.Eventually(t, "a resumed connection is ready", func() bool {
-		r := c.pool.pop()
-		if r == nil {
-			c.pool.refill()
-			return false
+		conn, err := c.pool.get(t.Context())
+		if err != nil {
+			t.Fatal(err)
 		}
-		resumed := r.Stream.(*tls.Conn).ConnectionState().DidResume
-		if conn := r.stop(); conn != nil {
-			_ = conn.Close()
-		}
-		return resumed
+		c.pool.refill()
+		defer func() { _ = conn.Close() }()
+		return conn.Stream.(*tls.Conn).ConnectionState().DidResume
 	})
 }
 
@@ -82,6 +80,35 @@ func TestReadyAge(t *testing.T) {
 	c.Warm()
 	proxytest.Eventually(t, "a connection is ready", func() bool { return c.pool.len() == 1 })
 	proxytest.Eventually(t, "the old connection is closed", func() bool { return c.pool.len() == 0 })
+}
+
+// TestManyAtOnce: tunnels that find no ready connection wait for those that are opened, and
+// only as many connections are opened as needed; a request that gives up leaves its
+// connection to the others.
+func TestManyAtOnce(t *testing.T) {
+	t.Parallel()
+	s := steptest.Start(t)
+	c := client(t, s, func(c *Config) { c.MaxReady, c.MaxReadyAge = 2, patience })
+	target := "allowed.test:" + proxytest.Serve(t, proxytest.Echo).Port
+	var all sync.WaitGroup
+	for range 32 {
+		all.Go(func() { echo(t, c, target) })
+	}
+	all.Wait()
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 8 {
+		if conn, err := c.pool.get(gone); err == nil {
+			_ = conn.Close() // it was ready
+		}
+	}
+	echo(t, c, target)
+	proxytest.Eventually(t, "no more is kept than permitted", func() bool {
+		c.pool.refill() // the server closes those without a request
+		c.pool.mu.Lock()
+		defer c.pool.mu.Unlock()
+		return c.pool.dialing == 0 && len(c.pool.waiters) == 0 && len(c.pool.ready) == 2
+	})
 }
 
 // TestRestart: a CONNECT during a restart of the proxy waits for it.
