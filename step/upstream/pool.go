@@ -155,7 +155,7 @@ func (p *pool) open() {
 		case err == nil:
 			p.keep(c)
 		}
-		// A failure that nobody waits for is left to the next request, which reports it.
+		// A failure without a waiting request is left to the next request, which reports it.
 	})
 }
 
