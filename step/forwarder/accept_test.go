@@ -7,7 +7,9 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"os/user"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -106,6 +108,12 @@ func TestUsers(t *testing.T) {
 	for uid, want := range map[uint32]bool{uint32(os.Getuid()): true, 0: true, 7: true, stranger: false} {
 		if admit(uid) != want {
 			t.Errorf("user %d: %t", uid, !want)
+		}
+	}
+	if apt, err := user.Lookup("_apt"); err == nil {
+		uid, err := strconv.ParseUint(apt.Uid, 10, 32)
+		if got := admit(uint32(uid)); err != nil || got != (os.Getuid() == 0) {
+			t.Errorf("_apt: %t", got)
 		}
 	}
 }

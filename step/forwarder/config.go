@@ -34,7 +34,10 @@ type Config struct {
 	MaxHeadBytes   int           // of one request; 0: 64 KiB
 	HeadTimeout    time.Duration // for a head from its first byte, and a SOCKS request; 0: 30 s
 	IdleTimeout    time.Duration // for the first byte of a connection or of its next request; 0: 2 min
-	RememberFor    time.Duration // how long a denial of the policy is repeated without asking Sallyport; 0: 5 s; negative: not at all
+	// HalfClosedTimeout is how long a request whose tool has ended its direction waits for
+	// the head of the response; 0: 1 min.
+	HalfClosedTimeout time.Duration
+	RememberFor       time.Duration // how long a denial of the policy is repeated without asking Sallyport; 0: 5 s; negative: not at all
 
 	// Only tests change these controls.
 	peerUID func(net.Conn) (uint32, error)            // nil: peeruid.Of

@@ -8,6 +8,8 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/sallyport/sallyport/step/upstream"
 )
@@ -25,24 +27,35 @@ func (f *Forwarder) request(w http.ResponseWriter, r *http.Request) {
 		writeRefusal(w, refusal)
 		return
 	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
+	defer cancel()
+	defer context.AfterFunc(f.ctx, cancel)()
+	var responded atomic.Bool
+	// net/http ends the request's context when the tool ends its direction. The tool may
+	// still read the response, or have gone.
+	defer context.AfterFunc(r.Context(), func() {
+		time.AfterFunc(f.config.HalfClosedTimeout, func() {
+			if !responded.Load() {
+				cancel()
+			}
+		})
+	})()
 	proxy := httputil.ReverseProxy{
-		Rewrite:        rewrite,
-		Transport:      f.config.Upstream,
-		FlushInterval:  -1, // at once
-		ErrorLog:       f.server.ErrorLog,
-		BufferPool:     bufferPool{},
-		ModifyResponse: func(resp *http.Response) error { return f.responded(resp, r, key) },
+		Rewrite:       rewrite,
+		Transport:     f.config.Upstream,
+		FlushInterval: -1, // at once
+		ErrorLog:      f.server.ErrorLog,
+		BufferPool:    bufferPool{},
+		ModifyResponse: func(resp *http.Response) error {
+			responded.Store(true)
+			return f.responded(resp, r, key)
+		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			refusal := failure(err)
 			f.refused(Refusal{Action: "request", Method: r.Method, Target: shownURL(key.target), Refusal: *refusal})
 			writeRefusal(w, refusal)
 		},
 	}
-	// A tool that has ended its direction after the request still reads the response;
-	// net/http takes this for the end of the request.
-	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
-	defer cancel()
-	defer context.AfterFunc(f.ctx, cancel)()
 	proxy.ServeHTTP(w, r.WithContext(ctx))
 }
 

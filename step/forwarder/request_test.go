@@ -110,6 +110,22 @@ func TestHalfClosedRequest(t *testing.T) {
 	}
 }
 
+// TestGoneTool: a request whose tool has gone gives up its place, also if the target never
+// responds.
+func TestGoneTool(t *testing.T) {
+	t.Parallel()
+	begun := make(chan struct{})
+	host := web(t, func(_ http.ResponseWriter, r *http.Request) {
+		close(begun)
+		<-r.Context().Done() // until Sallyport stops
+	})
+	e := start(t, func(c *Config, _ *upstreamConfig) { c.HalfClosedTimeout = time.Millisecond })
+	c := e.dial(t).send("GET http://" + host + "/ HTTP/1.1\r\nHost: x\r\n\r\n")
+	<-begun
+	_ = c.Close()
+	proxytest.Eventually(t, "the place is free", func() bool { return len(e.slots) == 0 })
+}
+
 // TestTruncatedResponse: a response that ends early ends early for the tool too.
 func TestTruncatedResponse(t *testing.T) {
 	t.Parallel()

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -342,6 +343,38 @@ func TestCredentialReplacementIsNeeded(t *testing.T) {
 	c.setField = http.Header.Add
 	if resp := request(t, c); resp.Header.Get("Sallyport-Reason") != "credential_ambiguous" {
 		t.Errorf("%s %v: the request was not refused", resp.Status, resp.Header)
+	}
+}
+
+// TestContentIsSentOnce: a request with content whose connection ends without a response
+// is an error; its content is not sent again.
+func TestContentIsSentOnce(t *testing.T) {
+	t.Parallel()
+	contents := &output{}
+	s := proxytest.Serve(t, func(c *net.TCPConn) {
+		r, err := http.ReadRequest(bufio.NewReader(c))
+		if err != nil {
+			return
+		}
+		b, _ := io.ReadAll(r.Body)
+		_, _ = contents.Write(b)
+	})
+	c, err := New(Config{Proxies: []string{"http://" + s.Address}, Plaintext: true, Token: static(t, steptest.Token)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, method := range []string{http.MethodPost, http.MethodPut} {
+		r, err := http.NewRequestWithContext(t.Context(), method, "http://allowed.test/", io.MultiReader(strings.NewReader(method+";")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp, err := c.RoundTrip(r); !errors.Is(err, ErrUnreachable) {
+			t.Errorf("%v, %v", resp, err)
+		}
+	}
+	if got := contents.String(); got != "POST;PUT;" {
+		t.Errorf("the proxy received %q", got)
 	}
 }
 
