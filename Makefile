@@ -9,6 +9,9 @@ LDFLAGS    := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 # Everything but the tests is built without cgo, so that all of it shares one cache.
 NOCGO      := CGO_ENABLED=0
 BUILD      := $(NOCGO) $(GO) build -ldflags '$(LDFLAGS)'
+# sallyport-step speaks HTTP/1.1 only: without HTTP/2 it is half a megabyte smaller.
+STEPTAGS   := -tags nethttpomithttp2
+STEPARCHS  ?= amd64 arm64
 STATICCHECK := $(NOCGO) $(GO) tool -modfile=tools/go.mod staticcheck
 # The race detector needs cgo and so a C compiler; without one the tests run without it.
 RACE       := $(shell command -v gcc >/dev/null 2>&1 && echo -race)
@@ -22,7 +25,7 @@ FIRST      := $(if $(filter ./...,$(PACKAGES)),./e2e ./policy/rego ./audit/postg
 FUZZTIME   ?= 30s
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-needs test check lint build release clean needs fuzz bench soak crash fmt
+.PHONY: help demo demo-needs test check lint build release step clean needs fuzz bench soak crash fmt
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z\/-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,14 +49,22 @@ lint: ## gofmt, vet, staticcheck, wording, tidy modules
 	$(GO) mod verify >/dev/null
 	$(GO) mod tidy -diff
 
-build: ## build bin/sallyport and bin/sallyport-demo
+build: ## build bin/sallyport, bin/sallyport-step and bin/sallyport-demo
 	@mkdir -p $(BIN)
 	$(BUILD) -o $(BIN)/ ./cmd/sallyport ./cmd/sallyport-demo
+	$(BUILD) $(STEPTAGS) -o $(BIN)/ ./cmd/sallyport-step
 
-release: ## build bin/sallyport reproducibly, without this machine's paths in it, and its man pages
+release: step ## build bin/sallyport and bin/step reproducibly, without this machine's paths in them, and man pages
 	@mkdir -p $(BIN)
 	$(BUILD) -trimpath -o $(BIN)/ ./cmd/sallyport
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || echo 0) $(NOCGO) $(GO) test ./cmd/sallyport -run TestManPages -count=1 -args -man $(abspath $(BIN))/man
+
+step: ## build sallyport-step for steps reproducibly: bin/step/linux-amd64 and linux-arm64, with SHA-256 files
+	@mkdir -p $(BIN)/step
+	@for arch in $(STEPARCHS); do \
+	  GOOS=linux GOARCH=$$arch GOAMD64=v1 GOARM64=v8.0 $(BUILD) $(STEPTAGS) -trimpath -buildvcs=false -o $(BIN)/step/linux-$$arch ./cmd/sallyport-step || exit 1; \
+	  (cd $(BIN)/step && sha256sum linux-$$arch >linux-$$arch.sha256 && cat linux-$$arch.sha256) || exit 1; \
+	done
 
 needs: ## get what a bare machine lacks: PostgreSQL, PgBouncer, curl, git, ssh
 	@sh tools/needs.sh curl git ssh pgbouncer nft ip

@@ -119,19 +119,6 @@ func (d Dir) Lock() (unlock func(), err error) {
 	}
 }
 
-// TryLock is Lock without waiting: held is false if another process has the lock.
-func (d Dir) TryLock() (unlock func(), held bool) {
-	f, err := os.OpenFile(filepath.Join(d.path, lockName), os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, false
-	}
-	if flock(f, syscall.LOCK_EX|syscall.LOCK_NB) != nil {
-		_ = f.Close()
-		return nil, false
-	}
-	return func() { _ = f.Close() }, true
-}
-
 // MarkRunning takes the lock that a forwarder holds as long as its process lives.
 func (d Dir) MarkRunning() error {
 	f, err := os.OpenFile(filepath.Join(d.path, runningName), os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
@@ -148,6 +135,14 @@ func (d Dir) MarkRunning() error {
 
 // running keeps the files of MarkRunning open: a file that is collected loses its lock.
 var running []*os.File
+
+// ClearRunning releases the lock of [Dir.MarkRunning] before the process ends.
+func (d Dir) ClearRunning() {
+	for _, f := range running {
+		_ = f.Close()
+	}
+	running = nil
+}
 
 // WaitEnded returns when no forwarder holds the lock of [Dir.MarkRunning], or with an
 // error when the context ends.

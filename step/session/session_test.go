@@ -255,8 +255,7 @@ func TestWaitEnded(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	_ = running[0].Close()
-	running = nil
+	d.ClearRunning()
 	waited.Wait()
 }
 

@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+
+	"github.com/sallyport/sallyport/step/forwarder"
+	"github.com/sallyport/sallyport/step/peeruid"
+	"github.com/sallyport/sallyport/step/portforward"
+	"github.com/sallyport/sallyport/step/token"
+	"github.com/sallyport/sallyport/step/upstream"
+)
+
+// engine is a running forwarder with its listeners.
+type engine struct {
+	forwarder *forwarder.Forwarder
+	client    *upstream.Client
+	admit     func(uid uint32) bool
+	lines     *lineWriter
+	step      string         // what the proxy knows of the step; "": it was not asked
+	own       netip.AddrPort // for this machine's users
+	docker    netip.AddrPort // for containers; invalid: none
+
+	ctx      context.Context // of the forwarded ports
+	cancel   context.CancelFunc
+	routines sync.WaitGroup
+}
+
+// openUpstream returns the client for Sallyport. The variable that has the token is removed
+// from this process, so that no child inherits it.
+func openUpstream(o options, errOut io.Writer) (*upstream.Client, error) {
+	var source token.Source
+	var err error
+	switch {
+	case o.TokenFile != "":
+		source, err = token.File(o.TokenFile)
+	case o.TokenCommand != "":
+		source, err = token.Command(token.CommandConfig{Args: []string{"/bin/sh", "-c", o.TokenCommand}, Stderr: errOut})
+	default:
+		source, err = token.Environment(o.TokenVariable, true)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return upstream.New(upstream.Config{Proxies: o.Proxies, Plaintext: o.Plaintext, CAFile: o.CAFile, Token: source})
+}
+
+// startEngine starts the forwarder and its listeners. Refusals are printed to errOut.
+func startEngine(ctx context.Context, o options, errOut io.Writer) (_ *engine, err error) {
+	e := &engine{lines: newLineWriter(errOut)}
+	e.ctx, e.cancel = context.WithCancel(context.Background())
+	defer func() {
+		if err != nil {
+			e.close()
+		}
+	}()
+	if e.client, err = openUpstream(o, e.lines); err != nil {
+		return nil, err
+	}
+	if !o.NoCheck {
+		if e.step, err = checkProxy(ctx, e.client); err != nil {
+			return nil, err
+		}
+	}
+	var uids []uint32
+	for _, uid := range o.AllowUIDs {
+		uids = append(uids, uint32(uid))
+	}
+	e.admit = forwarder.Users(uids...)
+	e.forwarder, err = forwarder.New(forwarder.Config{
+		Upstream: e.client, Admit: e.admit,
+		Refused: func(r forwarder.Refusal) { e.lines.print(r.Line()) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := e.listen(o); err != nil {
+		return nil, err
+	}
+	e.client.Warm()
+	return e, nil
+}
+
+func (e *engine) listen(o options) error {
+	own, err := net.Listen("tcp4", o.Listen)
+	if err != nil {
+		return fmt.Errorf("listen for the step's tools: %w: choose another port with --listen", err)
+	}
+	e.own = own.Addr().(*net.TCPAddr).AddrPort()
+	e.routines.Go(func() { e.ended(e.forwarder.Serve(own)) })
+	if o.Docker != "" {
+		address, networks, err := containerAddress(o)
+		if err != nil {
+			return err
+		}
+		l, err := net.Listen("tcp4", netip.AddrPortFrom(address, 0).String())
+		if err != nil {
+			return fmt.Errorf("listen for containers: %w: give an address of this machine to --listen-docker", err)
+		}
+		e.docker = l.Addr().(*net.TCPAddr).AddrPort()
+		e.routines.Go(func() { e.ended(e.forwarder.ServeNetworks(l, networks)) })
+	}
+	for _, forward := range o.Forwards {
+		if _, err := e.forward(forward); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ended reports a listener that ended before the forwarder was closed.
+func (e *engine) ended(err error) {
+	if err != nil && e.ctx.Err() == nil {
+		e.lines.print("sallyport-step: " + err.Error() + "\n")
+	}
+}
+
+// forward opens a forwarded port and returns its address.
+func (e *engine) forward(text string) (netip.AddrPort, error) {
+	spec, err := portforward.ParseSpec(text)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	l, err := net.Listen("tcp", spec.Local.String())
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("forward %s: %w: choose another local port", spec.Target, err)
+	}
+	config := portforward.Config{
+		Admit: e.admitConn,
+		Connect: func(ctx context.Context, target string) (portforward.Stream, error) {
+			return connectTarget(ctx, e.client, target)
+		},
+		Failed: func(target string, err error) { e.lines.print(failedLine(target, err)) },
+	}
+	e.routines.Go(func() { e.ended(portforward.Serve(e.ctx, l, spec.Target, config)) })
+	return l.Addr().(*net.TCPAddr).AddrPort(), nil
+}
+
+// admitConn refuses a connection of a user that may not use the forwarder, and one whose
+// user cannot be determined.
+func (e *engine) admitConn(c net.Conn) error {
+	uid, err := peeruid.Of(c)
+	if err != nil {
+		return err
+	}
+	if !e.admit(uid) {
+		return fmt.Errorf("user %d may not use the step's forwarder: start it with --allow-uid %d to admit it", uid, uid)
+	}
+	return nil
+}
+
+// refusedError is a refusal of Sallyport.
+type refusedError struct{ line string }
+
+func (e refusedError) Error() string { return e.line }
+
+// connectTarget opens a tunnel. A refusal is a refusedError.
+func connectTarget(ctx context.Context, client *upstream.Client, target string) (portforward.Stream, error) {
+	stream, refusal, err := client.Connect(ctx, target)
+	if err != nil {
+		return nil, err
+	}
+	if refusal != nil {
+		line := forwarder.Refusal{Refusal: *refusal, Action: "connect", Target: target}.Line()
+		return nil, refusedError{line}
+	}
+	return stream, nil
+}
+
+// failedLine is the line about a connection that was not made.
+func failedLine(target string, err error) string {
+	if refused, ok := errors.AsType[refusedError](err); ok {
+		return refused.line
+	}
+	return fmt.Sprintf("sallyport-step: forward %s: %v\n", target, err)
+}
+
+// close ends the forwarder and all connections.
+func (e *engine) close() {
+	e.cancel()
+	if e.forwarder != nil {
+		e.forwarder.Close()
+	}
+	e.routines.Wait()
+	if e.client != nil {
+		e.client.Close()
+	}
+	e.lines.close()
+}
