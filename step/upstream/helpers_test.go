@@ -1,7 +1,9 @@
 package upstream
 
 import (
+	"bytes"
 	"log/slog"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,6 +16,24 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const patience = time.Minute
+
+// output collects what several goroutines write.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
 
 func static(t testing.TB, text string) token.Source {
 	t.Helper()
