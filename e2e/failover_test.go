@@ -118,7 +118,7 @@ func retiredPrimary(t *testing.T) {
 	other := f.anybody()
 	id := f.connect(t, other, "nowhere.unlisted.example:443").refused(t, 403, "no_rule_matched")
 	eventually(t, "the step reads its refusal", func() bool {
-		return strings.Contains(f.curl(t, "", "--noproxy", "*", other.proxyURL(f.proxy)+"/denials").body, id)
+		return strings.Contains(f.curl(t, "", "--noproxy", "*", other.proxyURL(f.proxy)+"/step").body, id)
 	})
 	// A new revision decides only once it is recorded.
 	later := "package sallyport.egress\n\ndeny contains {\"rule\": \"later\"} if input.target.host == \"later.example\"\n"

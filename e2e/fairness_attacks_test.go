@@ -55,7 +55,7 @@ var dimensions = []attack{
 	{name: "refusals with long paths", connections: 64, heads: byStep("GET http://refused.unlisted.example/{i}/"+longPath+"?"+longQuery, "")},
 	{name: "refusals with many fields", connections: 64, heads: byStep("GET http://refused.unlisted.example/", manyFields)},
 	{name: "refusals of unreadable targets", connections: 64, heads: byStep("CONNECT "+strings.Repeat("{i}", 1000), "")},
-	{name: "reads of its refusals", connections: 64, heads: byStep("GET /denials", "")},
+	{name: "reads of its requests", connections: 64, heads: byStep("GET /step", "")},
 	{name: "invented hosts", connections: 64, heads: func(n *neighborhood) []string {
 		return n.heads(fmt.Sprintf("GET http://h{i}.fair.example:%d/", n.HTTPPort), "")
 	}},

@@ -91,7 +91,25 @@ func (s *space) helloRows() []*row {
 		return &row{name: "hello: " + name, source: source, send: connect("{public}:{tls}"),
 			status: 200, tunnel: pieces, dials: []string{"{public}:{tls}"}, checkSent: exactly(strings.Join(pieces, ""))}
 	}
+	hidden := extension{0xfe0d, "\x00\x00\x01\x00\x01\x01\x00\x00\x00\x00"}
+	relaxed := func(host string, r *row) *row {
+		r.send = connect(host + ":{tls}")
+		return r
+	}
+	// named is a ClientHello with another server name, for a host whose rule relaxes the check.
+	named := func(host, name, source string, extensions ...extension) *row {
+		r := relaxed(host, cut(name, source, "hello_mismatch", record(handshake(append(extensions, names("blocked.open.example"))...))))
+		r.controls = []string{"server name"}
+		return r
+	}
+	ech, noSNI := record(handshake(names("ech.relaxed.example"), hidden)), record(handshake())
 	return []*row{
+		relaxed("ech.relaxed.example", passes("encrypted, where the rule has ech", "RFC 9849 section 6.2", ech, ech)),
+		relaxed("no_sni.relaxed.example", passes("without a name, where the rule has no_sni", "snowflakedb/snowflake-jdbc#2729", noSNI, noSNI)),
+		relaxed("report.relaxed.example", passes("without a name, in report mode", "RFC 6066 section 3", noSNI, noSNI)),
+		named("ech.relaxed.example", "encrypted, with another outer name, where the rule has ech", "RFC 9849 section 10.1; domain fronting", hidden),
+		named("no_sni.relaxed.example", "for another target, where the rule has no_sni", "RFC 6066 section 3; domain fronting"),
+		named("report.relaxed.example", "for another target that a rule denies in report mode", "RFC 6066 section 3; domain fronting"),
 		passes("for the target", "RFC 6066 section 3", whole, whole),
 		passes("in capitals", "RFC 6066 section 3; RFC 4343", upper, upper),
 		passes("with a trailing dot", "RFC 1034 section 3.1; netty/netty-tcnative#400", dotted, dotted),

@@ -126,6 +126,12 @@ allow contains {"rule": "open"} if endswith(open, ".open.example")
 
 allow contains {"rule": "anything", "protocol": "any"} if endswith(open, ".anything.example")
 
+allow contains {"rule": "ech", "ech": true} if input.target.host == "ech.relaxed.example"
+
+allow contains {"rule": "no-sni", "no_sni": true} if input.target.host == "no_sni.relaxed.example"
+
+report contains {"rule": "observed"} if input.target.host == "report.relaxed.example"
+
 allow contains {"rule": "by-address", "allow_ip_literal": true, "protocol": "any"} if regex.match("^[0-9a-fx.]+$|:", input.target.host)
 
 deny contains {"rule": "blocked"} if input.target.host in {"blocked.open.example", "44.1.2.4"}

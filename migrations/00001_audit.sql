@@ -207,8 +207,9 @@ CREATE INDEX events_ends ON audit.events (decision_id, time) INCLUDE (kind, byte
 -- These store each value once (deduplication), with a few bytes for each decision.
 CREATE INDEX events_destination ON audit.events (repository_uuid, host, port) WHERE kind = 'decision' AND verdict = 'allow' AND credential_kind IS DISTINCT FROM 'self_test';
 CREATE INDEX events_rule ON audit.events (rule) WHERE kind = 'decision' AND verdict = 'allow' AND credential_kind IS DISTINCT FROM 'self_test';
-CREATE INDEX events_denied_step ON audit.events (step_uuid, time) WHERE verdict = 'deny';
--- The ends that the proxy forced, which are few. /denials reads those of a step.
+-- GET /step reads these of a step.
+CREATE INDEX events_denied_step ON audit.events (step_uuid, time) WHERE verdict = 'deny' OR kind = 'would_close';
+-- The ends that the proxy forced, which are few. GET /step reads those of a step.
 CREATE INDEX events_forced_ends ON audit.events (time) INCLUDE (decision_id, close_reason) WHERE kind IN ('tunnel_closed', 'request_closed')
     AND close_reason NOT IN ('finished', 'client_closed', 'target_closed', 'client_error', 'target_error', 'http_request');
 CREATE INDEX events_exceptions ON audit.events (time) WHERE exceptions IS NOT NULL;

@@ -50,6 +50,25 @@ SELECT time, decision_id, reason, rule, message,
 FROM audit.events
 WHERE kind = 'decision' AND would_deny AND credential_kind IS DISTINCT FROM 'self_test';
 
+-- What enforce mode would have closed. The server name is what the client sent.
+CREATE VIEW audit.would_close AS
+SELECT e.time, e.decision_id, e.close_reason, e.rule,
+       e.workspace, e.repository, e.project, e.deployment, e.deployment_type, e.branch,
+       e.action, e.scheme, e.host, e.port, e.attributes ->> 'server_name' AS server_name, e.attributes ->> 'further_decision' AS further_decision,
+       e.revision, e.workspace_uuid, e.repository_uuid, e.deployment_uuid, e.pipeline_uuid, e.step_uuid,
+       e.issuer, e.credential_kind, e.client_address, e.listener, e.writer, e.writer_sequence
+FROM (SELECT *, convert_from(record, 'UTF8')::json -> 'attributes' AS attributes FROM audit.events
+      WHERE kind = 'would_close' AND credential_kind IS DISTINCT FROM 'self_test') e;
+
+-- A step states the result itself: nothing here is proof of what its network permits.
+CREATE VIEW audit.network_checks AS
+SELECT e.time, e.attributes ->> 'outcome' AS outcome, e.attributes ->> 'tests' AS tests, e.attributes ->> 'open_results' AS open_results,
+       e.attributes ->> 'failed_results' AS failed_results,
+       e.workspace, e.repository, e.project, e.deployment, e.deployment_type, e.branch,
+       e.workspace_uuid, e.repository_uuid, e.deployment_uuid, e.pipeline_uuid, e.step_uuid,
+       e.issuer, e.client_address, e.listener, e.writer, e.writer_sequence
+FROM (SELECT *, convert_from(record, 'UTF8')::json -> 'attributes' AS attributes FROM audit.events WHERE kind = 'network_checked') e;
+
 -- One line for each decision and exception that applied to it. What the exception
 -- is was copied into the event: a policy's documents are not to be read in SQL.
 CREATE VIEW audit.exception_uses AS
@@ -118,6 +137,14 @@ COMMENT ON VIEW audit.all_decisions IS 'Every decision, those about probes of th
 COMMENT ON VIEW audit.decisions IS 'Every decision about a client, with its outcome beside it once the tunnel or request is closed. Probes of the self-test are in audit.all_decisions only.';
 COMMENT ON VIEW audit.denials IS 'What was refused to clients. What passed only because of report mode is in audit.would_deny. Probes of the self-test are in audit.all_decisions only.';
 COMMENT ON VIEW audit.would_deny IS 'What passed only because of report mode; reason and rule are those for which it would have been refused. Probes of the self-test are in audit.all_decisions only.';
+COMMENT ON VIEW audit.would_close IS 'The tunnels that report mode let continue although their ClientHello was not as required; close_reason is what enforce mode closes them with.';
+COMMENT ON COLUMN audit.would_close.server_name IS 'The host that the ClientHello names, where that is not the target; as the client sent it.';
+COMMENT ON COLUMN audit.would_close.further_decision IS 'The decision_id of the decision about that host.';
+COMMENT ON VIEW audit.network_checks IS 'What steps stated about their network: whether they can get out around the proxy. A step can state what is not true.';
+COMMENT ON COLUMN audit.network_checks.outcome IS 'open if a test got out, error if a test has no result, otherwise blocked.';
+COMMENT ON COLUMN audit.network_checks.tests IS 'The names of the tests, each once.';
+COMMENT ON COLUMN audit.network_checks.open_results IS 'The tests that got out, with address and network. Null: none.';
+COMMENT ON COLUMN audit.network_checks.failed_results IS 'The tests without a result, with address and network. Null: none.';
 COMMENT ON VIEW audit.exception_uses IS 'Every decision about a client to which an exception of the policy applied, once for each such exception.';
 COMMENT ON VIEW audit.policy_changes IS 'Every revision that began to decide, or was offered and refused, by each writer.';
 COMMENT ON VIEW audit.policy_approvals IS 'Each commit that began to decide, and who approved the pull request that merged it, as Bitbucket reported afterwards.';
@@ -184,9 +211,9 @@ COMMENT ON COLUMN audit.writers.events IS 'How many events it has here.';
 COMMENT ON COLUMN audit.writers.last_sequence IS 'The highest number that it gave to an event.';
 COMMENT ON COLUMN audit.writers.missing IS 'How many numbers up to that are not here. Anything but 0 is a finding.';
 
-REVOKE ALL ON audit.all_decisions, audit.decisions, audit.denials, audit.would_deny, audit.exception_uses, audit.policy_changes, audit.policy_approvals, audit.deployment_egress, audit.writers FROM PUBLIC;
-GRANT SELECT ON audit.all_decisions, audit.decisions, audit.denials, audit.would_deny, audit.exception_uses, audit.policy_changes, audit.policy_approvals, audit.deployment_egress, audit.writers
+REVOKE ALL ON audit.all_decisions, audit.decisions, audit.denials, audit.would_deny, audit.would_close, audit.network_checks, audit.exception_uses, audit.policy_changes, audit.policy_approvals, audit.deployment_egress, audit.writers FROM PUBLIC;
+GRANT SELECT ON audit.all_decisions, audit.decisions, audit.denials, audit.would_deny, audit.would_close, audit.network_checks, audit.exception_uses, audit.policy_changes, audit.policy_approvals, audit.deployment_egress, audit.writers
     TO sallyport_writer, sallyport_auditor;
 
 -- +goose Down
-DROP VIEW audit.writers, audit.deployment_egress, audit.policy_approvals, audit.policy_changes, audit.exception_uses, audit.would_deny, audit.denials, audit.decisions, audit.all_decisions;
+DROP VIEW audit.writers, audit.deployment_egress, audit.policy_approvals, audit.policy_changes, audit.exception_uses, audit.network_checks, audit.would_close, audit.would_deny, audit.denials, audit.decisions, audit.all_decisions;

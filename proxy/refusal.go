@@ -19,6 +19,7 @@ type Refusal struct {
 	Detail     string // what exactly is wrong
 	Recorded   bool   // an event with this decision id is in the log
 	RetryAfter time.Duration
+	Allow      string // of a 405: the permitted methods; "": GET, HEAD
 	// Throttled is set for a step, or an address whose credentials are not accepted,
 	// that is refused more often than is recorded: the answer should be delayed, so that
 	// a loop without a pause costs little.

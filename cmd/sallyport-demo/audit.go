@@ -126,7 +126,7 @@ export WEBSITE=http://step:%s@%s
 curl https://%s:%d/v1/payments                       # allowed
 curl -v https://%s:%d/                             # denied: no_rule_matched
 curl -v --proxy $WEBSITE https://%s:%d/          # denied: address_prohibited
-curl --noproxy '*' $HTTPS_PROXY/denials                                  # the step's denials
+curl --noproxy '*' $HTTPS_PROXY/step                                     # the step's requests
 
 And the log:
 

@@ -11,9 +11,9 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/fair"
+	"github.com/sallyport/sallyport/internal/stepapi"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/proxy"
 )
@@ -42,15 +42,15 @@ type Observer interface {
 	Panicked(listener string)
 }
 
-// Denials reads a step's own refusals from the audit log.
+// Steps reads what the audit log has on a step.
 //
-// It returns at most limit refusals and forced closes of the principal's own step, the
-// newest first, and none of another step: the step is the principal's, and never one that
-// a client names. An error means that the log cannot be read at the moment. It must be
-// safe for concurrent use and bound its own time. Of an event, the request, the time and
-// the outcome are used.
-type Denials interface {
-	Denials(ctx context.Context, p *identity.Principal, limit int) ([]audit.Event, error)
+// It returns refusals and forced closes of the principal's own step, at most limit, then
+// targets with allowed requests, at most limit, the newest first in each, and counts: none
+// of another step. The step is the principal's, and never one that a client names. An entry
+// has no Next. An error means that the log cannot be read at the moment. It must be safe for
+// concurrent use and bound its own time.
+type Steps interface {
+	Step(ctx context.Context, p *identity.Principal, limit int) ([]stepapi.Entry, stepapi.Requests, error)
 }
 
 // Config configures a server. Gate, Tracker and Forwarder are required; another field
@@ -60,9 +60,9 @@ type Config struct {
 	Tracker   *proxy.Tracker
 	Forwarder Forwarder
 
-	// Denials answers GET /denials for clients that Authenticator, which is the gate's,
-	// verifies as a step. Both nil: the resource does not exist.
-	Denials       Denials
+	// Steps answers GET /step for clients that Authenticator, which is the gate's, verifies
+	// as a step. Both nil: the resources of steps do not exist.
+	Steps         Steps
 	Authenticator proxy.Authenticator
 
 	Log      *slog.Logger // nil: none

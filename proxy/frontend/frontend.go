@@ -35,8 +35,8 @@ func New(c Config) (*Server, error) {
 		return nil, errors.New("frontend: a server needs a Tracker")
 	case c.Forwarder == nil:
 		return nil, errors.New("frontend: a server needs a Forwarder")
-	case (c.Denials == nil) != (c.Authenticator == nil):
-		return nil, errors.New("frontend: Denials and Authenticator are given together or not at all")
+	case (c.Steps == nil) != (c.Authenticator == nil):
+		return nil, errors.New("frontend: Steps and Authenticator are given together or not at all")
 	}
 	c = c.withDefaults()
 	if c.MaxHeadBytes < identity.MaxCredentialBytes+4<<10 {
@@ -54,7 +54,8 @@ func New(c Config) (*Server, error) {
 		listeners: make(map[net.Listener]struct{}),
 		conns:     make(map[*conn]struct{}),
 		drained:   make(chan struct{}),
-		reading:   fair.New(denialReads),
+		reading:   fair.New(stepRequests),
+		checking:  fair.New(networkChecks),
 		heads:     headShares(c.HeadBytes, c.HeadBytesPerClient),
 		longHeads: fair.New(*c.longHeads),
 		idle:      eviction.New(c.MaxIdle, c.MaxIdlePerClient),

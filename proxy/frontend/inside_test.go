@@ -63,7 +63,7 @@ func TestRequestsInsideATunnel(t *testing.T) {
 		{"GET /a?b HTTP/1.1\r\nHost: up.test:" + port + "\r\n\r\n", "GET http://up.test:" + port + "/a?b "},
 		{"POST /p HTTP/1.1\r\nHost: up.test:" + port + "\r\nContent-Length: 3\r\n\r\nabc", "POST http://up.test:" + port + "/p abc"},
 		{"GET http://up.test:" + port + "/abs HTTP/1.1\r\nHost: up.test:" + port + "\r\n\r\n", "GET http://up.test:" + port + "/abs "},
-		{"GET /denials HTTP/1.1\r\nHost: UP.test.:" + port + "\r\n\r\n", "GET http://up.test:" + port + "/denials "}, // the target's, not ours
+		{"GET /step HTTP/1.1\r\nHost: UP.test.:" + port + "\r\n\r\n", "GET http://up.test:" + port + "/step "}, // the target's, not ours
 		{"GET /ours HTTP/1.1\r\nHost: up.test:" + port + "\r\nProxy-Authorization: Bearer other\r\n\r\n", "GET http://up.test:" + port + "/ours "},
 	} {
 		if resp, body := c.send(test.raw).answer("GET"); resp.StatusCode != 200 || body != test.want {

@@ -1,6 +1,7 @@
 package frontend
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 	"time"
@@ -62,7 +63,7 @@ func appendRefusal(b []byte, r *proxy.Refusal, to answerTo) []byte {
 	case 401:
 		b = append(b, "\r\nWWW-Authenticate: Basic realm=\"sallyport\", Bearer realm=\"sallyport\""...)
 	case 405:
-		b = append(b, "\r\nAllow: GET, HEAD"...)
+		b = appendField(b, "Allow", cmp.Or(r.Allow, "GET, HEAD"))
 	}
 	if r.RetryAfter > 0 {
 		b = append(b, "\r\nRetry-After: "...)

@@ -18,8 +18,7 @@ import (
 // connection can carry another one.
 func (c *conn) request(h *head) (again bool) {
 	s := c.server
-	if c.inside == nil && s.config.Denials != nil && h.isDenials() {
-		c.denials(h)
+	if c.serveOwn(h) {
 		return false
 	}
 	attempt, header, refusal := c.forwardAttempt(h)

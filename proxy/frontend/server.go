@@ -36,8 +36,10 @@ type Server struct {
 	cleartext connectionWarnings // plain HTTP requests on TLS listeners
 	notTLS    connectionWarnings // other protocols on TLS listeners
 
-	reading     *fair.Limiter // requests for /denials, by step
-	denialsRead atomic.Uint64
+	reading       *fair.Limiter // requests for /step, by step
+	checking      *fair.Limiter // network checks, by step
+	stepReads     atomic.Uint64
+	networkChecks atomic.Uint64
 
 	mu        sync.Mutex
 	closing   bool
@@ -55,8 +57,11 @@ func (s *Server) Idle() int {
 	return s.idle.Len()
 }
 
-// DenialsRead returns how often steps have read their denials.
-func (s *Server) DenialsRead() uint64 { return s.denialsRead.Load() }
+// StepReads returns how often steps have read their requests or had targets evaluated.
+func (s *Server) StepReads() uint64 { return s.stepReads.Load() }
+
+// NetworkChecks returns how many network checks of steps were recorded.
+func (s *Server) NetworkChecks() uint64 { return s.networkChecks.Load() }
 
 func (s *Server) isClosing() bool {
 	s.mu.Lock()

@@ -117,7 +117,7 @@ func TestCleartextOnTLSListener(t *testing.T) {
 				"POST http://up.test/ HTTP/1.0\r\n" + good + "Content-Length: 100000\r\n\r\n" + long,
 				"BREW http://up.test/ HTTP/1.1\r\n\r\n",
 				// The target begins within the five bytes of a record header.
-				"GET /denials HTTP/1.1\r\n" + good + "\r\n",
+				"GET /step HTTP/1.1\r\n" + good + "\r\n",
 				"PUT / HTTP/1.1\r\n\r\n",
 				"X / HTTP/1.1\r\n\r\n",
 			} {

@@ -28,8 +28,8 @@ func TestHostileSettings(t *testing.T) {
 	odd.Message, odd.Host = `\'; DROP TABLE x; -- ü`+"\x00", `a\b.example`
 	audittest.Record(t, l, odd)
 	audittest.Seal(t, s)
-	d := openDenials(t, db.URL(database.Writer))
-	list, err := d.Denials(t.Context(), p, 100)
+	d := openSteps(t, db.URL(database.Writer))
+	list, _, err := d.Step(t.Context(), p, 100)
 	if err != nil || len(list) != refusals || list[0].Time.Location() != time.UTC {
 		t.Errorf("%d denials, %v", len(list), err)
 	}

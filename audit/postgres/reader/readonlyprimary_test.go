@@ -24,8 +24,8 @@ func TestReadOnlyPrimaryIsDropped(t *testing.T) {
 	step := audittest.StepOf(repositoryA, stepA)
 	audittest.RecordDenial(t, l, step, 1, time.Now())
 	audittest.Seal(t, s)
-	d := openDenials(t, p.Url(database.Writer))
-	if list, err := d.Denials(t.Context(), step, 10); err != nil || len(list) != 1 {
+	d := openSteps(t, p.Url(database.Writer))
+	if list, _, err := d.Step(t.Context(), step, 10); err != nil || len(list) != 1 {
 		t.Fatal(list, err)
 	}
 	approvals, err := OpenApprovals(t.Context(), p.Url(database.Writer))
@@ -48,7 +48,7 @@ func TestReadOnlyPrimaryIsDropped(t *testing.T) {
 	audittest.Record(t, l, loaded)
 	audittest.Eventually(t, "the sealer has moved", func() bool { return s.Seal(t.Context()) == nil })
 	audittest.Eventually(t, "denials are read from the new primary", func() bool {
-		list, err := d.Denials(t.Context(), step, 10)
+		list, _, err := d.Step(t.Context(), step, 10)
 		return err == nil && len(list) == 2
 	})
 	audittest.Eventually(t, "approvals are read from the new primary", func() bool {

@@ -105,10 +105,10 @@ func (s *server) openAudit(ctx context.Context) error {
 		}
 	})
 	s.checkLogins(ctx)
-	if s.denials, err = auditreader.OpenDenials(ctx, c.URL, proxy.ForcedCauses()); err != nil {
+	if s.steps, err = auditreader.OpenSteps(ctx, c.URL, proxy.ForcedCauses()); err != nil {
 		return err
 	}
-	s.atClose(s.denials.Close)
+	s.atClose(s.steps.Close)
 	if err := s.openAttester(); err != nil {
 		return err
 	}
@@ -165,7 +165,7 @@ func (s *server) buildGate(context.Context) error {
 	s.forwarder = goproxy.New(goproxy.Config{Log: s.log.With("component", "forward"), Tracker: s.tracker, MaxLifetime: tunnel.MaxLifetime})
 	s.atClose(s.forwarder.Close)
 	s.front, err = frontend.New(frontend.Config{
-		Gate: s.gate, Tracker: s.tracker, Forwarder: s.forwarder, Denials: s.denials, Authenticator: s.authenticator,
+		Gate: s.gate, Tracker: s.tracker, Forwarder: s.forwarder, Steps: s.steps, Authenticator: s.authenticator,
 		Log: s.log.With("component", "frontend"), Observer: observer,
 		MaxHeadBytes: s.config.Limits.MaxHeaderBytes, HeadTimeout: s.config.Limits.ReadHeaderTimeout,
 		MaxConnections: s.config.Limits.MaxConnections, MaxIdlePerClient: s.config.Limits.MaxIdlePerClient,
@@ -222,7 +222,8 @@ func (s *server) watch() {
 	})
 	s.metrics.Gauge("sallyport_revocations", "Revocations in force.", func() float64 { return float64(s.store.Status().Revocations) })
 	s.metrics.Gauge("sallyport_tunnels", "Open tunnels.", func() float64 { return float64(s.tracker.Len()) })
-	s.metrics.Counter("sallyport_denials_read_total", "Requests in which a step read its own denials.", func() float64 { return float64(s.front.DenialsRead()) })
+	s.metrics.Counter("sallyport_step_reads_total", "Requests in which a step read its own requests, or had targets evaluated.", func() float64 { return float64(s.front.StepReads()) })
+	s.metrics.Counter("sallyport_network_checks_total", "Results of network checks that steps posted and the audit log recorded.", func() float64 { return float64(s.front.NetworkChecks()) })
 	s.metrics.Gauge("sallyport_idle_connections", "Client connections whose next request has not arrived.", func() float64 { return float64(s.front.Idle()) })
 	s.metrics.Gauge("sallyport_connections", "Open client connections, tunnels included.", func() float64 { return float64(s.front.Connections()) })
 }

@@ -39,7 +39,7 @@ type server struct {
 	audit         *auditwriter.Log
 	sealer        *auditsealer.Sealer
 	sealing       bool // the sealer runs
-	denials       *auditreader.Denials
+	steps         *auditreader.Steps
 	databaseURL   string // the writer's
 	sealerURL     string // the sealer's
 	logins        error  // what the logins may do and should not; nil: nothing

@@ -12,11 +12,12 @@ import (
 	"github.com/sallyport/sallyport/audit/postgres/internal/audittest"
 	"github.com/sallyport/sallyport/audit/postgres/internal/writertest"
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/stepapi"
 )
 
-func openDenials(t *testing.T, url string) *Denials {
+func openSteps(t *testing.T, url string) *Steps {
 	t.Helper()
-	d, err := OpenDenials(t.Context(), url, []string{"hello_encrypted", "policy_changed"})
+	d, err := OpenSteps(t.Context(), url, []string{"hello_encrypted", "policy_changed"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,17 +32,17 @@ const (
 	stepB       = "5f0c1d2e-0000-4000-8000-00000000000b"
 )
 
-// TestDenials reads back what one step was refused, the newest first, and
+// TestSteps reads back what one step was refused, the newest first, and
 // nothing of other steps: not another step's of the same repository, not an
 // allow, not an end, nothing old.
-func TestDenials(t *testing.T) {
+func TestSteps(t *testing.T) {
 	db := audittest.Migrated(t)
 	l := writertest.Open(t, db.URL("sallyport_writer"), nil)
-	d := openDenials(t, db.URL("sallyport_writer"))
+	d := openSteps(t, db.URL("sallyport_writer"))
 	a, now := audittest.StepOf(repositoryA, stepA), time.Now()
 	first := audittest.RecordDenial(t, l, a, 1, now.Add(-2*time.Second))
 	second := audittest.RecordDenial(t, l, a, 2, now.Add(-time.Second))
-	audittest.RecordDenial(t, l, a, 3, now.Add(-denialsAge-time.Hour))
+	audittest.RecordDenial(t, l, a, 3, now.Add(-stepAge-time.Hour))
 	audittest.RecordDenial(t, l, audittest.StepOf(repositoryA, stepB), 4, now)
 	allowed := audittest.Decision("allow", 5)
 	allowed.StepUUID, allowed.RepositoryUUID, allowed.Issuer = stepA, repositoryA, a.Issuer
@@ -57,7 +58,7 @@ func TestDenials(t *testing.T) {
 		e.Time, e.StepUUID, e.RepositoryUUID, e.Issuer = now.Add(-time.Minute), stepA, repositoryA, a.Issuer
 	}
 	others.StepUUID = stepB
-	cutID := cut.DecisionID
+	cutID, finishedID := cut.DecisionID, finished.DecisionID
 	for _, e := range []*audit.Event{finished, cut, others} {
 		kept := *e
 		audittest.Record(t, l, e)
@@ -76,26 +77,50 @@ func TestDenials(t *testing.T) {
 		}
 	}
 
-	list, err := d.Denials(t.Context(), a, 10)
+	// What report mode let continue: of this step, and of another.
+	for _, step := range []string{stepA, stepB} {
+		e := &audit.Event{Time: now.Add(time.Second), Kind: audit.KindWouldClose, DecisionID: finishedID, StepUUID: step, RepositoryUUID: repositoryA,
+			WorkspaceUUID: a.Workspace.UUID, Issuer: a.Issuer, Action: "connect", Host: "chromium.example", Port: 443, CloseReason: "hello_encrypted"}
+		audittest.Record(t, l, e)
+	}
+
+	list, counts, err := d.Step(t.Context(), a, 10)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(list) != 3 || list[0].DecisionID != cutID || list[0].CloseReason != "hello_encrypted" || list[0].Host == "" || list[0].Port != 443 || list[0].Verdict != "" {
+	if want := (stepapi.Requests{Allowed: 3, Denied: 2 + 42, Closed: 1, WouldClose: 1}); counts != want {
+		t.Errorf("counts are %+v, want %+v", counts, want)
+	}
+	if len(list) < 4 || list[0].Kind != stepapi.KindWouldClose || list[0].Target != "chromium.example:443" || list[0].CloseReason != "hello_encrypted" {
 		t.Fatalf("got %+v", list)
 	}
-	list = list[1:]
-	if repeats := list[0].Attributes; len(repeats) != 1 || repeats[0] != (audit.Attribute{Name: audit.Repeats, Value: "42"}) || list[1].Attributes != nil {
-		t.Errorf("repeats: %v, %v", repeats, list[1].Attributes)
+	if cut := list[1]; cut.Kind != stepapi.KindClosed || cut.DecisionID != cutID || cut.CloseReason != "hello_encrypted" || !strings.HasSuffix(cut.Target, ":443") || cut.Reason != "" {
+		t.Fatalf("got %+v", cut)
+	}
+	allowedList := list[4:]
+	list = list[2:4]
+	var requests int64
+	for _, e := range allowedList {
+		requests += e.Repeats + 1
+		if e.Kind != stepapi.KindAllowed || e.Reason == "" || e.Target == "" {
+			t.Errorf("got %+v", e)
+		}
+	}
+	if requests != 3 {
+		t.Errorf("%d allowed requests in %+v", requests, allowedList)
+	}
+	if list[0].Repeats != 42 || list[1].Repeats != 0 {
+		t.Errorf("repeats: %d, %d", list[0].Repeats, list[1].Repeats)
 	}
 	if len(list) != 2 || list[0].DecisionID != second.DecisionID || list[1].DecisionID != first.DecisionID {
 		t.Fatalf("got %+v", list)
 	}
 	got := list[0]
-	if got.Host != second.Host || got.Port != 443 || got.Reason != "policy_denied" || got.Rule != "payments-partner" ||
+	if got.Target != second.Host+":443" || got.Reason != "policy_denied" || got.Rule != "payments-partner" ||
 		got.Message != "ask them" || got.Status != 403 || got.Action != "connect" || !got.Time.Equal(second.Time.Truncate(time.Microsecond)) {
 		t.Errorf("got %+v", got)
 	}
-	if list, err := d.Denials(t.Context(), a, 1); err != nil || len(list) != 1 || list[0].DecisionID != cutID {
+	if list, _, err := d.Step(t.Context(), a, 1); err != nil || len(list) != 2 || list[0].Kind != stepapi.KindWouldClose || list[1].Kind != stepapi.KindAllowed {
 		t.Errorf("with a limit of one: %+v, %v", list, err)
 	}
 	for name, other := range map[string]*identity.Principal{
@@ -104,15 +129,15 @@ func TestDenials(t *testing.T) {
 			Repository: a.Repository, Step: a.Step},
 		"same step UUID, another issuer": {Issuer: "https://other.test", Workspace: a.Workspace, Repository: a.Repository, Step: a.Step},
 	} {
-		if list, err := d.Denials(t.Context(), other, 10); err != nil || len(list) != 0 {
-			t.Errorf("%s: %+v, %v", name, list, err)
+		if list, counts, err := d.Step(t.Context(), other, 10); err != nil || len(list) != 0 || counts != (stepapi.Requests{}) {
+			t.Errorf("%s: %+v, %+v, %v", name, list, counts, err)
 		}
 	}
 }
 
-// TestDenialsUseTheirIndex: a step's question costs what the step was refused,
+// TestStepsUseTheirIndex: a step's question costs what the step was refused,
 // and not what the log holds.
-func TestDenialsUseTheirIndex(t *testing.T) {
+func TestStepsUseTheirIndex(t *testing.T) {
 	db := audittest.Migrated(t)
 	l := writertest.Open(t, db.URL("sallyport_writer"), nil)
 	audittest.RecordDenial(t, l, audittest.StepOf(repositoryA, stepA), 1, time.Now())
@@ -120,29 +145,29 @@ func TestDenialsUseTheirIndex(t *testing.T) {
 	if _, err := conn.Exec(t.Context(), `SET enable_seqscan = off`); err != nil {
 		t.Fatal(err)
 	}
-	plan := strings.Join(audittest.QueryStrings(t, conn, "EXPLAIN "+denialsSQL, stepA, time.Now(), repositoryA, repositoryA, "i", 10, []string{"hello_encrypted"}), "\n")
+	plan := strings.Join(audittest.QueryStrings(t, conn, "EXPLAIN "+stepSQL, stepA, time.Now(), repositoryA, repositoryA, "i", []string{"hello_encrypted"}, 10), "\n")
 	if !strings.Contains(plan, "step_uuid") || !strings.Contains(plan, "using events_") || strings.Contains(plan, "Seq Scan") {
 		t.Errorf("the plan is\n%s", plan)
 	}
 }
 
-func TestDenialsWithoutDatabase(t *testing.T) {
+func TestStepsWithoutDatabase(t *testing.T) {
 	db := audittest.Migrated(t)
-	d := openDenials(t, db.URL("sallyport_writer"))
-	if _, err := OpenDenials(t.Context(), "", nil); err == nil {
+	d := openSteps(t, db.URL("sallyport_writer"))
+	if _, err := OpenSteps(t.Context(), "", nil); err == nil {
 		t.Error("no URL is accepted")
 	}
 	d.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	if _, err := d.Denials(ctx, audittest.StepOf(repositoryA, stepA), 10); err == nil || ctx.Err() != nil {
+	if _, _, err := d.Step(ctx, audittest.StepOf(repositoryA, stepA), 10); err == nil || ctx.Err() != nil {
 		t.Errorf("without a database: %v", err)
 	}
 }
 
-// TestDenialsFilterIsNeeded takes the step out of each part of the query and sees
+// TestStepsFilterIsNeeded takes the step out of each part of the query and sees
 // what another step of the same repository was refused, and what was closed.
-func TestDenialsFilterIsNeeded(t *testing.T) {
+func TestStepsFilterIsNeeded(t *testing.T) {
 	db := audittest.Migrated(t)
 	l := writertest.Open(t, db.URL("sallyport_writer"), nil)
 	other := audittest.RecordDenial(t, l, audittest.StepOf(repositoryA, stepB), 1, time.Now())
@@ -152,14 +177,14 @@ func TestDenialsFilterIsNeeded(t *testing.T) {
 	audittest.Record(t, l, opened)
 	audittest.Record(t, l, &audit.Event{Kind: audit.KindTunnelClosed, Time: time.Now(), DecisionID: id, CloseReason: "policy_changed"})
 	a := audittest.StepOf(repositoryA, stepA)
-	for filter, want := range map[string]string{"d.step_uuid = $1": id, " step_uuid = $1": other.DecisionID} {
-		open := strings.Replace(denialsSQL, filter, " $1::uuid IS NOT NULL", 1)
+	for filter, want := range map[string]string{" d.step_uuid = $1": id, " step_uuid = $1 AND verdict": other.DecisionID} {
+		open := strings.Replace(stepSQL, filter, strings.NewReplacer("d.step_uuid = $1", "$1::uuid IS NOT NULL", "step_uuid = $1", "$1::uuid IS NOT NULL").Replace(filter), 1)
 		rows, err := audittest.Connect(t, db.URL("sallyport_writer")).Query(t.Context(), open,
-			a.Step.UUID, time.Now().Add(-denialsAge), a.Workspace.UUID, a.Repository.UUID, a.Issuer, 10, []string{"policy_changed"})
+			a.Step.UUID, time.Now().Add(-stepAge), a.Workspace.UUID, a.Repository.UUID, a.Issuer, []string{"policy_changed"}, 10)
 		if err != nil {
 			t.Fatal(err)
 		}
-		found, err := pgx.CollectRows(rows, scanDenial)
+		found, err := pgx.CollectRows(rows, scanStepEntry)
 		if err != nil || len(found) != 1 || found[0].DecisionID != want {
 			t.Errorf("without %s: %+v, %v", filter, found, err)
 		}
