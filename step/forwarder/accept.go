@@ -83,8 +83,7 @@ func (f *Forwarder) reject(t *toolConn, b []byte) {
 		<-f.rejecting
 	default:
 	}
-	f.forget(t)
-	_ = t.Close()
+	f.end(t)
 }
 
 // begin admits a connection, and passes it on by its first byte. Nothing is read before
@@ -93,8 +92,7 @@ func (f *Forwarder) begin(t *toolConn, admit func(net.Conn) *Refusal) {
 	handed := false
 	defer func() {
 		if !handed {
-			f.forget(t)
-			_ = t.Close()
+			f.end(t)
 		}
 	}()
 	if r := admit(t.TCPConn); r != nil {

@@ -89,3 +89,26 @@ func (f *Forwarder) refused(r Refusal) {
 		f.config.Refused(r)
 	}
 }
+
+// takeOver takes a connection from net/http, and returns it with the bytes behind the
+// request that net/http has read. It returns nil if the connection or the forwarder has
+// ended. Call end when the connection has been used.
+func (f *Forwarder) takeOver(w http.ResponseWriter) (t *toolConn, early []byte) {
+	c, rw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return nil, nil
+	}
+	t, ok := c.(*toolConn)
+	if !ok || !f.track(t) {
+		_ = c.Close()
+		return nil, nil
+	}
+	early, _ = rw.Reader.Peek(rw.Reader.Buffered())
+	return t, early
+}
+
+// end closes a connection.
+func (f *Forwarder) end(t *toolConn) {
+	f.forget(t)
+	_ = t.Close()
+}

@@ -1,7 +1,6 @@
 package forwarder
 
 import (
-	"bufio"
 	"fmt"
 	"net/http"
 	"time"
@@ -16,23 +15,11 @@ func (f *Forwarder) connect(w http.ResponseWriter, r *http.Request) {
 	// The raw target: net/http and net/url drop a path or user information, and Sallyport
 	// has to refuse it.
 	target, minor := r.RequestURI, r.ProtoMinor
-	c, rw, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		return // the connection has ended
-	}
-	t, ok := c.(*toolConn)
-	if !ok {
-		_ = c.Close()
+	t, early := f.takeOver(w)
+	if t == nil {
 		return
 	}
-	if !f.track(t) {
-		_ = t.Close()
-		return
-	}
-	defer func() {
-		f.forget(t)
-		_ = t.Close()
-	}()
+	defer f.end(t)
 	stream, refusal := f.open("connect", target)
 	if refusal != nil {
 		t.answerAndLinger(answer(refusal))
@@ -48,7 +35,7 @@ func (f *Forwarder) connect(w http.ResponseWriter, r *http.Request) {
 		_ = stream.Close()
 		return
 	}
-	f.relay(target, t, rest(rw.Reader), stream)
+	f.relay(target, t, early, stream)
 }
 
 // open opens a tunnel, and counts and prints the result. The request does not end when the
@@ -73,10 +60,4 @@ func (f *Forwarder) open(action, target string) (upstream.Stream, *upstream.Refu
 	}
 	f.refused(Refusal{Action: action, Target: target, Refusal: *refusal})
 	return nil, shown
-}
-
-// rest returns what a reader has read and not returned yet.
-func rest(r *bufio.Reader) []byte {
-	b, _ := r.Peek(r.Buffered())
-	return b
 }

@@ -1,7 +1,9 @@
 package forwarder
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -18,13 +20,13 @@ import (
 func (f *Forwarder) request(w http.ResponseWriter, r *http.Request) {
 	if refusal := unfit(r); refusal != nil {
 		f.refused(Refusal{Action: "request", Method: r.Method, Target: shownURL(r.RequestURI), Refusal: *refusal})
-		writeRefusal(w, refusal)
+		f.refuse(w, r, refusal)
 		return
 	}
 	key := denialKey{r.Method, r.RequestURI}
 	if refusal := f.denied.recall(key); refusal != nil {
 		f.stats.repeated(r.Method, shownURL(r.RequestURI), hostOf(r.RequestURI), refusal.Reason, refusal.DecisionID)
-		writeRefusal(w, refusal)
+		f.refuse(w, r, refusal)
 		return
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
@@ -40,6 +42,10 @@ func (f *Forwarder) request(w http.ResponseWriter, r *http.Request) {
 			}
 		})
 	})()
+	content := &toolContent{ReadCloser: r.Body}
+	if r.Body != http.NoBody {
+		r.Body = content
+	}
 	proxy := httputil.ReverseProxy{
 		Rewrite:       rewrite,
 		Transport:     f.config.Upstream,
@@ -51,12 +57,33 @@ func (f *Forwarder) request(w http.ResponseWriter, r *http.Request) {
 			return f.responded(resp, r, key)
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			if e, ok := errors.AsType[*refusedError](err); ok {
+				f.refuse(w, r, e.shown)
+				return
+			}
+			if content.failed.Load() || ctx.Err() != nil {
+				panic(http.ErrAbortHandler) // the tool has gone: closes its connection
+			}
 			refusal := failure(err)
 			f.refused(Refusal{Action: "request", Method: r.Method, Target: shownURL(key.target), Refusal: *refusal})
-			writeRefusal(w, refusal)
+			f.refuse(w, r, refusal)
 		},
 	}
 	proxy.ServeHTTP(w, r.WithContext(ctx))
+}
+
+// toolContent is the content of a request. It records that the tool did not send all.
+type toolContent struct {
+	io.ReadCloser
+	failed atomic.Bool
+}
+
+func (c *toolContent) Read(b []byte) (int, error) {
+	n, err := c.ReadCloser.Read(b)
+	if err != nil && err != io.EOF && err != http.ErrBodyReadAfterClose { // which the transport causes
+		c.failed.Store(true)
+	}
+	return n, err
 }
 
 // unfit refuses what is not a request to a proxy for http://.
@@ -95,7 +122,12 @@ func rewrite(p *httputil.ProxyRequest) {
 	p.Out.Header.Del("Te")
 }
 
-// responded counts a response, and makes a refusal final.
+// refusedError passes a refusal from a response to its writing.
+type refusedError struct{ shown *upstream.Refusal }
+
+func (e *refusedError) Error() string { return "refused: " + e.shown.Reason }
+
+// responded counts a response. It returns a refusal as an error.
 func (f *Forwarder) responded(resp *http.Response, r *http.Request, key denialKey) error {
 	if !upstream.IsRefusal(resp.Header) {
 		f.stats.allowed(hostOf(key.target))
@@ -113,22 +145,23 @@ func (f *Forwarder) responded(resp *http.Response, r *http.Request, key denialKe
 		f.denied.remember(key, shown)
 	}
 	f.refused(Refusal{Action: "request", Method: r.Method, Target: shownURL(key.target), Refusal: *refusal})
-	content := refusalText(shown)
-	resp.StatusCode, resp.Status = shown.Status, ""
-	resp.Header = refusalHeader(shown, content)
-	resp.Body, resp.ContentLength = io.NopCloser(strings.NewReader(content)), int64(len(content))
-	return nil
+	return &refusedError{shown}
 }
 
-// writeRefusal answers a request. net/http closes the connection if the request's content
-// has not been read.
-func writeRefusal(w http.ResponseWriter, r *upstream.Refusal) {
-	text := refusalText(r)
-	for name, values := range refusalHeader(r, text) {
-		w.Header()[name] = values
+// refuse answers a request that is not passed on, and ends the connection. It writes to the
+// connection itself, because net/http writes a status line without the reason.
+func (f *Forwarder) refuse(w http.ResponseWriter, r *http.Request, refusal *upstream.Refusal) {
+	t, _ := f.takeOver(w)
+	if t == nil {
+		return
 	}
-	w.WriteHeader(r.Status)
-	_, _ = io.WriteString(w, text)
+	defer f.end(t)
+	b := answer(refusal)
+	if r.Method == http.MethodHead {
+		head, _, _ := bytes.Cut(b, []byte("\r\n\r\n"))
+		b = append(head, "\r\n\r\n"...)
+	}
+	t.answerAndLinger(b)
 }
 
 // shownURL is a URL without user information, query and fragment, which may be secret.

@@ -176,29 +176,67 @@ func TestWebSocket(t *testing.T) {
 func TestRequestDenied(t *testing.T) {
 	t.Parallel()
 	e := start(t, nil)
-	c := e.dial(t)
 	for range 2 {
-		resp, text := c.send("GET http://user:word@denied.test/p?secret=1 HTTP/1.1\r\nHost: x\r\n\r\n").answer(http.MethodGet)
+		resp, text := e.dial(t).send("GET http://user:word@denied.test/p?secret=1 HTTP/1.1\r\nHost: x\r\n\r\n").answer(http.MethodGet)
 		if resp.StatusCode != 400 {
 			t.Errorf("user information: %s %q", resp.Status, text)
 		}
 	}
 	for range 3 {
-		resp, text := c.send("GET http://denied.test/p?secret=1 HTTP/1.1\r\nHost: x\r\n\r\n").answer(http.MethodGet)
-		if resp.StatusCode != 403 || resp.Header.Get("Sallyport-Reason") != "policy_denied" || !strings.Contains(text, "(rule no-denied, decision ") {
+		resp, text := e.dial(t).send("GET http://denied.test/p?secret=1 HTTP/1.1\r\nHost: x\r\n\r\n").answer(http.MethodGet)
+		if resp.Status != "403 Sallyport policy_denied" || resp.Header.Get("Sallyport-Reason") != "policy_denied" || !strings.Contains(text, "(rule no-denied, decision ") {
 			t.Fatalf("%s %q", resp.Status, text)
 		}
 	}
 	if n := e.sallyport.Decisions(); n != 1 {
 		t.Errorf("Sallyport decided %d times", n)
 	}
-	_, _ = c.send("GET http://denied.test/other HTTP/1.1\r\nHost: x\r\n\r\n").answer(http.MethodGet)
-	_, _ = c.send("HEAD http://denied.test/p?secret=1 HTTP/1.1\r\nHost: x\r\n\r\n").answer(http.MethodHead)
+	_, _ = e.dial(t).send("GET http://denied.test/other HTTP/1.1\r\nHost: x\r\n\r\n").answer(http.MethodGet)
+	_, _ = e.dial(t).send("HEAD http://denied.test/p?secret=1 HTTP/1.1\r\nHost: x\r\n\r\n").answer(http.MethodHead)
 	if n := e.sallyport.Decisions(); n != 3 {
 		t.Errorf("another URL or method was not decided: %d decisions", n)
 	}
 	e.printed.line(t, "sallyport: denied GET http://denied.test/p: policy_denied: ")
 	if printed := e.printed.String(); strings.Contains(printed, "secret") || strings.Contains(printed, "word@") {
+		t.Errorf("printed %q", printed)
+	}
+}
+
+// TestDeniedUpload: a tool that is sending a content receives the refusal, and the content
+// is not read to its end.
+func TestDeniedUpload(t *testing.T) {
+	t.Parallel()
+	e := start(t, nil)
+	for range 2 { // decided, and remembered
+		c := e.dial(t).send("POST http://denied.test/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nbegin")
+		if resp, _ := c.answer(http.MethodPost); resp.StatusCode != 403 {
+			t.Errorf("%s", resp.Status)
+		}
+		if rest := c.rest(); rest != "" {
+			t.Errorf("rest %q", rest)
+		}
+	}
+	head := e.dial(t).send("HEAD http://denied.test/ HTTP/1.1\r\nHost: x\r\n\r\n")
+	if resp, _ := head.answer(http.MethodHead); resp.StatusCode != 403 || head.rest() != "" {
+		t.Errorf("%s", resp.Status)
+	}
+}
+
+// TestBrokenUpload: a tool that breaks off its content is not a refusal.
+func TestBrokenUpload(t *testing.T) {
+	t.Parallel()
+	begun := make(chan struct{})
+	host := web(t, func(_ http.ResponseWriter, r *http.Request) {
+		close(begun)
+		_, _ = io.Copy(io.Discard, r.Body)
+	})
+	e := start(t, nil)
+	c := e.dial(t).send("POST http://" + host + "/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nbegin")
+	<-begun
+	_ = c.SetLinger(0)
+	_ = c.Close()
+	proxytest.Eventually(t, "the place is free", func() bool { return len(e.slots) == 0 })
+	if printed := e.printed.String(); printed != "" {
 		t.Errorf("printed %q", printed)
 	}
 }
