@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/sallyport/sallyport/step/socks"
@@ -36,7 +37,8 @@ func (f *Forwarder) serve(l net.Listener, admit func(net.Conn) *Refusal) error {
 		if f.ctx.Err() != nil {
 			return nil
 		}
-		if errors.Is(err, net.ErrClosed) {
+		// accept(2) returns EINVAL for a socket that does not listen any more.
+		if errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.EINVAL) {
 			return fmt.Errorf("forwarder: accept: %w", err)
 		}
 		f.config.Log.Warn("accept failed", "error", err)

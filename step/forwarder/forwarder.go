@@ -60,6 +60,7 @@ func New(c Config) (*Forwarder, error) {
 		IdleTimeout:                  c.IdleTimeout,
 		MaxHeaderBytes:               c.MaxHeadBytes,
 		DisableGeneralOptionsHandler: true,
+		ConnState:                    f.count,
 		ErrorLog:                     slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug),
 	}
 	f.routines.Go(func() { _ = f.server.Serve(f.queue) })
@@ -96,6 +97,16 @@ func (f *Forwarder) Close() {
 	f.mu.Unlock()
 	_ = f.server.Close()
 	f.routines.Wait()
+}
+
+// count lets Close wait for the connections of net/http, which does not.
+func (f *Forwarder) count(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew: // while the goroutine of Serve is counted
+		f.routines.Add(1)
+	case http.StateClosed, http.StateHijacked:
+		f.routines.Done()
+	}
 }
 
 // ServeHTTP serves a request of a tool. net/http calls it.

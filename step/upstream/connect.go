@@ -88,7 +88,7 @@ type attempts struct {
 }
 
 func (c *Client) newAttempts() *attempts {
-	return &attempts{until: time.Now().Add(c.config.RetryFor), backoff: firstBackoff}
+	return &attempts{until: c.proxies.retryUntil(time.Now(), c.config.RetryFor), backoff: firstBackoff}
 }
 
 // wait pauses before the next attempt, and reports whether there is one.

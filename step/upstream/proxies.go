@@ -30,8 +30,9 @@ type proxy struct {
 type proxyList struct {
 	all []*proxy
 
-	mu   sync.Mutex
-	down map[*proxy]time.Time // until when a proxy is tried last
+	mu      sync.Mutex
+	down    map[*proxy]time.Time // until when a proxy is tried last
+	failing time.Time            // when the first failure since the latest response was; zero: none
 }
 
 func parseProxies(urls []string, plaintext bool) (*proxyList, error) {
@@ -120,7 +121,11 @@ func (l *proxyList) preferred(p *proxy) bool {
 func (l *proxyList) failed(p *proxy) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.down[p] = time.Now().Add(downFor)
+	now := time.Now()
+	l.down[p] = now.Add(downFor)
+	if l.failing.IsZero() {
+		l.failing = now
+	}
 }
 
 // worked ends this: the proxy responded. A connection alone does not show that it serves.
@@ -128,6 +133,34 @@ func (l *proxyList) worked(p *proxy) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.down, p)
+	l.failing = time.Time{}
+}
+
+// responded records that some proxy responded.
+func (l *proxyList) responded() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.failing = time.Time{}
+}
+
+// minRetry is how long attempts continue when no proxy has responded for longer than
+// Config.RetryFor.
+const minRetry = 2 * time.Second
+
+// retryUntil returns the end of the attempts that begin now. All requests share the time
+// for a restart of the proxy: in a long outage, a tool that repeats its requests must not
+// wait for each in full.
+func (l *proxyList) retryUntil(now time.Time, retryFor time.Duration) time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failing.IsZero() {
+		return now.Add(retryFor)
+	}
+	until := l.failing.Add(retryFor)
+	if least := now.Add(min(minRetry, retryFor)); until.Before(least) {
+		return least
+	}
+	return until
 }
 
 // conn is a connection to a proxy, on which nothing has been sent.

@@ -97,6 +97,7 @@ func (c *Client) send(r *http.Request, t token.Token) (*http.Response, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
+	c.proxies.responded()
 	if both, ok := resp.Body.(io.ReadWriteCloser); ok && resp.StatusCode == http.StatusSwitchingProtocols {
 		if stream, ok := used.(Stream); ok {
 			resp.Body = &switched{both, stream}

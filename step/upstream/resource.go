@@ -57,6 +57,7 @@ func (c *Client) exchange(ctx context.Context, method, path string, content []by
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %s %s of proxy %s: %w", ErrUnreachable, method, r.URL.Path, p.address, err)
 	}
+	c.proxies.responded()
 	if IsRefusal(resource.Header) {
 		return nil, ParseRefusal(resource.Status, resource.Header, string(resource.Body)), nil
 	}

@@ -187,6 +187,33 @@ func TestBudget(t *testing.T) {
 	}
 }
 
+// TestOutageIsShared: requests of one outage share the time for a restart; a response ends
+// the outage.
+func TestOutageIsShared(t *testing.T) {
+	t.Parallel()
+	list, err := parseProxies([]string{"https://a.example"}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Unix(1000, 0)
+	expect := func(at, want time.Duration) {
+		t.Helper()
+		if got := list.retryUntil(now.Add(at), 15*time.Second).Sub(now); got != want {
+			t.Errorf("after %v: until %v, want %v", at, got, want)
+		}
+	}
+	expect(0, 15*time.Second)
+	list.failed(list.all[0])
+	list.failing = now
+	expect(4*time.Second, 15*time.Second)
+	expect(14*time.Second, 16*time.Second)
+	expect(time.Minute, time.Minute+2*time.Second)
+	list.failed(list.all[0])
+	expect(time.Minute, time.Minute+2*time.Second)
+	list.responded()
+	expect(time.Minute, time.Minute+15*time.Second)
+}
+
 // collector accepts TLS with a certificate that the client does not trust, and returns
 // what it receives after the handshake.
 func collector(t *testing.T) (url string, received <-chan string) {
