@@ -62,6 +62,10 @@ var documentedLimits = []struct {
 	{"cmd/sallyport/internal/logging.logWaiting", "log lines that wait for a reader", mebibytes},
 	{"internal/reassignment.maxQueued", "reassigned names that wait to be recorded", thousands},
 	{"policy/manager.maxDeaths", "deaths of policy workers that wait to be recorded", thousands},
+	{"step/forwarder.maxRejecting", "connections that are answered without a place", thousands},
+	{"step/forwarder.maxRemembered", "denials that are remembered", thousands},
+	{"step/forwarder.maxTargets", "targets in the report", thousands},
+	{"step/forwarder.maxRefusals", "refusals in the report", thousands},
 	{"policy/manager.candidateQueue", "decisions that wait for the candidate policy", thousands},
 }
 

@@ -23,6 +23,7 @@ var queues = map[string]string{
 	"internal/selftest.OpenEcho":  "row: connections of the self-test",
 	"proxy.Dialer.race":           "of one dial, whose addresses are at most those that were pinned",
 	"proxy/dns.Resolver.lookup":   "of one lookup",
+	"step/forwarder.New":          "row: connections of tools",
 	"webhook/agent.NewServer":     "row: claims of agents that wait at once",
 }
 

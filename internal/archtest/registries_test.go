@@ -14,7 +14,7 @@ import (
 
 // reached are the packages whose code runs for a client's request, and which so
 // may remember something for each key that a client chooses.
-var reached = []string{"proxy", "proxy/frontend", "proxy/goproxy", "proxy/dns", "identity/bitbucket", "internal/bitbucketapi", "identity/postgres", "internal/eviction", "internal/fair", "internal/totals", "internal/selftest", "webhook", "webhook/listener", "webhook/agent"}
+var reached = []string{"proxy", "proxy/frontend", "proxy/goproxy", "proxy/dns", "identity/bitbucket", "internal/bitbucketapi", "identity/postgres", "internal/eviction", "internal/fair", "internal/totals", "internal/selftest", "webhook", "webhook/listener", "webhook/agent", "step/forwarder", "step/upstream"}
 
 // registries are the maps that live longer than a request: what bounds each, and
 // how it shrinks. A new one needs a line here, and a test that it shrinks.
@@ -66,6 +66,12 @@ var registries = map[string]string{
 	"identity/postgres.revocationSet.steps":        "revocations in force, by an operator",
 	"identity/postgres.revocationSet.repositories": "the same",
 	"internal/fair.Limiter.repositories":           "repositories that hold or wait, and for two seconds after: internal/fair.TestForgets, internal/fair.TestShrinks",
+	"step/forwarder.denials.known":                 "1,000 denials, until their time has passed: step/forwarder.TestMemoryEnds",
+	"step/forwarder.statistics.targets":            "2,000 targets: step/forwarder.TestReportIsBounded",
+	"step/forwarder.statistics.refusals":           "1,000 refusals: step/forwarder.TestReportIsBounded",
+	"step/forwarder.Forwarder.listeners":           "the configuration",
+	"step/forwarder.Forwarder.conns":               "Config.MaxConnections, and the stream of each",
+	"step/upstream.proxyList.down":                 "the configuration",
 	"webhook/agent.failures.counts":                "4,096 addresses, made again each minute: webhook/agent.TestFailuresAreBounded",
 	"webhook/agent.failures.recent":                "4,096 credentials that were valid: webhook/agent.TestFailuresAreBounded",
 	"webhook/agent.Server.endpoints":               "the configuration",
