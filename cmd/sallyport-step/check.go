@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -16,23 +17,56 @@ import (
 // checkProxy reads the step's own data from Sallyport: the proxy can be reached, its
 // certificate is valid, and it accepts the token. It returns one line about the step.
 func checkProxy(ctx context.Context, client *upstream.Client) (string, error) {
-	resource, refusal, err := client.Get(ctx, stepapi.PathStep+"?"+stepapi.ParameterFormat+"="+stepapi.FormatJSON, stepapi.MaxResponse)
+	step, refusal, err := readStep(ctx, client)
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("check the proxy: %w", err)
-	case refusal != nil && refusal.Status < http.StatusInternalServerError && refusal.Status != http.StatusTooManyRequests:
-		line := forwarder.Refusal{Refusal: *refusal, Target: "the step"}.Line()
-		return "", fmt.Errorf("check the proxy: %s", strings.TrimSpace(strings.TrimPrefix(line, "sallyport: ")))
-	case refusal != nil:
-		return "", nil // the proxy is overloaded or stopped: each request is answered for itself
-	case resource.Status != http.StatusOK:
-		return "", fmt.Errorf("check the proxy: it responded %d to GET %s: it is not Sallyport, or another version", resource.Status, stepapi.PathStep)
+	case refusal == nil:
+		return describe(*step), nil
+	case refusal.Status >= http.StatusInternalServerError || refusal.Status == http.StatusTooManyRequests:
+		return "", nil // overloaded or stopped: the proxy answers each request for itself
+	}
+	return "", fmt.Errorf("check the proxy: %w", refusalError("the step", refusal))
+}
+
+// refusalError is a refusal as an error.
+func refusalError(target string, refusal *upstream.Refusal) error {
+	line := forwarder.Refusal{Refusal: *refusal, Target: target}.Line()
+	return errors.New(strings.TrimSpace(strings.TrimPrefix(line, "sallyport: ")))
+}
+
+// readStep reads what Sallyport knows of the step.
+func readStep(ctx context.Context, client *upstream.Client) (*stepapi.Step, *upstream.Refusal, error) {
+	resource, refusal, err := client.Get(ctx, stepapi.PathStep+"?"+stepapi.ParameterFormat+"="+stepapi.FormatJSON, stepapi.MaxResponse)
+	if err != nil || refusal != nil {
+		return nil, refusal, err
+	}
+	if resource.Status != http.StatusOK {
+		return nil, nil, fmt.Errorf("the proxy responded %d to GET %s: it is not Sallyport, or another version", resource.Status, stepapi.PathStep)
 	}
 	var step stepapi.Step
 	if err := json.Unmarshal(resource.Body, &step); err != nil {
-		return "", fmt.Errorf("check the proxy: its response to GET %s is not valid: %w", stepapi.PathStep, err)
+		return nil, nil, fmt.Errorf("the response of the proxy to GET %s is not valid: %w", stepapi.PathStep, err)
 	}
-	return describe(step), nil
+	return &step, nil, nil
+}
+
+// sendNetworkCheck records the result of a network check with Sallyport.
+func sendNetworkCheck(ctx context.Context, client *upstream.Client, check *stepapi.NetworkCheck) error {
+	content, err := json.Marshal(check)
+	if err != nil {
+		return err
+	}
+	resource, refusal, err := client.Post(ctx, stepapi.PathNetworkCheck, content, stepapi.MaxResponse)
+	switch {
+	case err != nil:
+		return err
+	case refusal != nil:
+		return refusalError("the network check", refusal)
+	case resource.Status != http.StatusNoContent:
+		return fmt.Errorf("the proxy responded %d to POST %s: it is not Sallyport, or another version", resource.Status, stepapi.PathNetworkCheck)
+	}
+	return nil
 }
 
 // describe is what the proxy knows of the step, as one line.

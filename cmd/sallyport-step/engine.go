@@ -31,19 +31,22 @@ type engine struct {
 	routines sync.WaitGroup
 }
 
-// openUpstream returns the client for Sallyport. The variable that has the token is removed
+// openToken returns the source of the token. The variable that has the token is removed
 // from this process, so that no child inherits it.
-func openUpstream(o options, errOut io.Writer) (*upstream.Client, error) {
-	var source token.Source
-	var err error
+func openToken(o options, errOut io.Writer) (token.Source, error) {
 	switch {
 	case o.TokenFile != "":
-		source, err = token.File(o.TokenFile)
+		return token.File(o.TokenFile)
 	case o.TokenCommand != "":
-		source, err = token.Command(token.CommandConfig{Args: []string{"/bin/sh", "-c", o.TokenCommand}, Stderr: errOut})
+		return token.Command(token.CommandConfig{Args: []string{"/bin/sh", "-c", o.TokenCommand}, Stderr: errOut})
 	default:
-		source, err = token.Environment(o.TokenVariable, true)
+		return token.Environment(o.TokenVariable, true)
 	}
+}
+
+// openUpstream returns the client for Sallyport.
+func openUpstream(o options, errOut io.Writer) (*upstream.Client, error) {
+	source, err := openToken(o, errOut)
 	if err != nil {
 		return nil, err
 	}

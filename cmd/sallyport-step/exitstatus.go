@@ -67,7 +67,11 @@ var exits = map[string]string{
 	"connect": "  1  the target was denied or could not be reached: the cause is on standard error",
 	"forward": "  1  failure",
 	"serve":   "  1  failure",
-	"version": "  1  failure",
+	"doctor":  "  1  a check failed: its line states what to do",
+	"report":  "  1  failure; a denied request is not a failure",
+
+	"check-network": "  1  a path around the proxy is open, a test could not be decided, or the result is not recorded",
+	"version":       "  1  failure",
 }
 
 // documentExits ends the help of every command with its exit statuses.

@@ -76,7 +76,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return invalid(fmt.Errorf("%w%s\nsee: %s --help", err, suggestFlag(c, err), c.CommandPath()))
 	})
-	root.AddCommand(newStart(), newStop(), newServe(), newRun(), newConnect(), newForward(), newVersion())
+	root.AddCommand(newStart(), newStop(), newServe(), newRun(), newConnect(), newForward(), newDoctor(), newReport(), newCheckNetwork(), newVersion())
 	documentExits(root)
 	return root
 }

@@ -50,6 +50,7 @@ type sallyport struct {
 	hold    chan struct{} // GET /step waits for it; nil: does not wait
 	asked   chan struct{} // receives for each GET /step
 	targets []string
+	checks  int    // recorded network checks
 	target  string // where every allowed target is
 }
 
@@ -88,6 +89,11 @@ func (s *sallyport) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(http.StatusForbidden, "no_rule_matched")
 	case r.Method == http.MethodConnect:
 		s.tunnel(w, r)
+	case r.URL.Path == stepapi.PathNetworkCheck:
+		s.mu.Lock()
+		s.checks++
+		s.mu.Unlock()
+		w.WriteHeader(http.StatusNoContent)
 	case r.URL.Path == stepapi.PathStep:
 		s.mu.Lock()
 		hold := s.hold

@@ -113,7 +113,7 @@ func startDaemon(ctx context.Context, h handover, cancel context.CancelFunc) (*d
 	d.status = session.Status{
 		PID: os.Getpid(), Version: programVersion(), Started: time.Now().UTC(),
 		Forwarder: d.engine.own, Containers: d.engine.docker,
-		Proxies: h.Options.shownProxies(), CAFile: h.Options.CAFile, Token: h.Options.tokenSource(), Configuration: h.Configuration,
+		Proxies: h.Options.shownProxies(), CAFile: h.Options.CAFile, Plaintext: h.Options.Plaintext, TokenFile: h.Options.TokenFile, Token: h.Options.tokenSource(), Configuration: h.Configuration,
 		Step: d.engine.step,
 	}
 	if d.server, err = session.Listen(dir, d.handle); err != nil {
@@ -124,7 +124,7 @@ func startDaemon(ctx context.Context, h handover, cancel context.CancelFunc) (*d
 }
 
 // handle serves one request of the control socket.
-func (d *daemon) handle(_ context.Context, r session.Request) (any, error) {
+func (d *daemon) handle(ctx context.Context, r session.Request) (any, error) {
 	switch r.Operation {
 	case session.OperationStatus:
 		return d.status, nil
@@ -132,6 +132,14 @@ func (d *daemon) handle(_ context.Context, r session.Request) (any, error) {
 		return d.engine.forwarder.Report(), nil
 	case session.OperationForward:
 		return d.engine.forward(r.Forward)
+	case session.OperationStep:
+		step, refusal, err := readStep(ctx, d.engine.client)
+		if refusal != nil {
+			err = refusalError("the step", refusal)
+		}
+		return step, err
+	case session.OperationNetworkCheck:
+		return nil, sendNetworkCheck(ctx, d.engine.client, r.NetworkCheck)
 	case session.OperationStop:
 		d.stopped = true
 		d.cancel() // Serve returns after this response

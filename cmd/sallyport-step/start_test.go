@@ -42,7 +42,7 @@ func TestStartAndStop(t *testing.T) {
 		}
 		searchToken(t, s, out, errOut)
 		stopped, summary, status := s.run("set -eu\n" + start(p, "") + "HTTP_PROXY=\neval \"$(sallyport-step stop)\"\necho \"${HTTPS_PROXY-unset} ${JAVA_TOOL_OPTIONS-unset} ${SALLYPORT_STEP_SESSION-unset}\"\n")
-		if status != 0 || stopped != "unset unset unset\n" || !strings.Contains(summary, "1 requests passed on, 1 denied") {
+		if status != 0 || stopped != "unset unset unset\n" || !strings.Contains(summary, "denied           1  denied.test:80") || !strings.Contains(summary, "allowed          1  origin.test:80") {
 			t.Errorf("stop: status %d: %q\n%s", status, stopped, summary)
 		}
 		if after := snapshot(t, filepath.Dir(s.home)); after != before {

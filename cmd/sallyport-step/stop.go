@@ -10,7 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sallyport/sallyport/internal/stepapi"
 	"github.com/sallyport/sallyport/step/forwarder"
+	"github.com/sallyport/sallyport/step/report"
 	"github.com/sallyport/sallyport/step/session"
 	"github.com/sallyport/sallyport/step/toolconfig"
 )
@@ -55,12 +57,16 @@ func stop(ctx context.Context, out, errOut io.Writer) error {
 		return err
 	}
 	defer unlock()
-	report, stopErr := stopForwarder(ctx, dir)
+	step, stepErr := askStep(ctx, dir.Path())
+	served, stopErr := stopForwarder(ctx, dir)
 	problems, err := restoreFiles(dir)
-	if report == nil && stopErr == nil {
+	if served == nil && stopErr == nil {
 		fmt.Fprintln(errOut, "sallyport-step: no forwarder is running")
-	} else if report != nil {
-		printReport(errOut, *report)
+	} else if served != nil {
+		server := func(context.Context) (*stepapi.Step, error) { return step, stepErr }
+		if err := report.Run(ctx, report.Config{Server: server, Local: served}, errOut); err != nil {
+			fmt.Fprintf(errOut, "sallyport-step: warning: %v\n", err)
+		}
 	}
 	if err := errors.Join(stopErr, err); err != nil {
 		return err
@@ -107,10 +113,13 @@ func restoreFiles(dir session.Dir) ([]toolconfig.Problem, error) {
 	return journal.Restore()
 }
 
-// printReport prints what a forwarder served.
-func printReport(w io.Writer, r forwarder.Report) {
-	fmt.Fprintf(w, "sallyport-step: %d requests passed on, %d denied, %d repeats of denied requests\n", r.Allowed, r.Denied, r.Repeats)
-	for _, refusal := range r.Refusals {
-		fmt.Fprint(w, refusal.Line())
+// askStep returns what Sallyport knows of the step of a running forwarder.
+func askStep(ctx context.Context, path string) (*stepapi.Step, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	var step stepapi.Step
+	if err := session.Call(ctx, path, session.Request{Operation: session.OperationStep}, &step); err != nil {
+		return nil, err
 	}
+	return &step, nil
 }

@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/netip"
 	"time"
+
+	"github.com/sallyport/sallyport/internal/stepapi"
 )
 
 // The operations of a request.
@@ -16,12 +18,15 @@ const (
 	OperationReport  = "report"  // the result is what the forwarder has served
 	OperationStop    = "stop"    // the result is that of report; the forwarder ends after it
 	OperationForward = "forward" // adds a listener; the result is its address
+	OperationStep    = "step"    // the result is what Sallyport knows of the step
+	// OperationNetworkCheck records the result of a network check with Sallyport.
+	OperationNetworkCheck = "network_check"
 )
 
 // Bounds of the protocol: one JSON value in each direction, and then the end of the
 // connection.
 const (
-	maxRequestBytes  = 4 << 10
+	maxRequestBytes  = 64 << 10
 	maxResponseBytes = 8 << 20
 	requestTimeout   = 10 * time.Second // for a complete request
 )
@@ -31,6 +36,8 @@ type Request struct {
 	Operation string `json:"operation"`
 	// Forward is LOCAL:HOST:PORT of [OperationForward].
 	Forward string `json:"forward,omitempty"`
+	// NetworkCheck is the result to record of [OperationNetworkCheck].
+	NetworkCheck *stepapi.NetworkCheck `json:"network_check,omitempty"`
 }
 
 // Status describes a running forwarder. It has no credential.
@@ -42,8 +49,10 @@ type Status struct {
 	Containers netip.AddrPort `json:"containers"` // invalid: no listener for containers
 	Proxies    []string       `json:"proxies"`    // URLs without user information
 	CAFile     string         `json:"ca_file,omitempty"`
-	Token      string         `json:"token"`          // where the token comes from
-	Step       string         `json:"step,omitempty"` // what Sallyport knew of the step at the start, as one line
+	Plaintext  bool           `json:"plaintext,omitempty"`
+	Token      string         `json:"token"`                // where the token comes from
+	TokenFile  string         `json:"token_file,omitempty"` // if it comes from a file
+	Step       string         `json:"step,omitempty"`       // what Sallyport knew of the step at the start, as one line
 	// Configuration is a digest of all that start was given, and of the token where the
 	// environment has it: a start with the same digest keeps the forwarder.
 	Configuration string `json:"configuration"`
@@ -64,16 +73,15 @@ func parseRequest(text []byte) (Request, error) {
 		return Request{}, fmt.Errorf("the request is not valid: %w", err)
 	}
 	switch r.Operation {
-	case OperationForward:
-		if r.Forward == "" {
-			return Request{}, errors.New("the request has no forward")
-		}
-	case OperationStatus, OperationReport, OperationStop:
-		if r.Forward != "" {
-			return Request{}, errors.New("the operation has no forward")
-		}
+	case OperationForward, OperationNetworkCheck, OperationStatus, OperationReport, OperationStop, OperationStep:
 	default:
 		return Request{}, fmt.Errorf("the operation %q is not known", r.Operation)
+	}
+	if (r.Operation == OperationForward) != (r.Forward != "") {
+		return Request{}, fmt.Errorf("forward and the operation %q do not belong together", r.Operation)
+	}
+	if (r.Operation == OperationNetworkCheck) != (r.NetworkCheck != nil) {
+		return Request{}, fmt.Errorf("network_check and the operation %q do not belong together", r.Operation)
 	}
 	return r, nil
 }
