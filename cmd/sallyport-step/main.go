@@ -4,24 +4,14 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
-	"runtime"
-	"runtime/debug"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
-	"github.com/sallyport/sallyport/internal/nearest"
 )
-
-// version and commit are set by the linker.
-var version, commit string
 
 func main() {
 	args := os.Args[1:]
@@ -79,67 +69,4 @@ func newRoot() *cobra.Command {
 	root.AddCommand(newStart(), newStop(), newServe(), newRun(), newConnect(), newForward(), newDoctor(), newReport(), newCheckNetwork(), newVersion())
 	documentExits(root)
 	return root
-}
-
-// noArguments refuses arguments, and suggests the nearest command for a misspelled one.
-func noArguments(c *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	var names []string
-	for _, sub := range c.Commands() {
-		if sub.IsAvailableCommand() {
-			names = append(names, sub.Name())
-		}
-	}
-	if near := nearest.Of(args[0], names); near != "" {
-		return invalid(fmt.Errorf("%s %q: the command is not known: did you mean %s?", c.CommandPath(), args[0], near))
-	}
-	return invalid(fmt.Errorf("%s %q: unexpected argument\nsee: %s --help", c.CommandPath(), args[0], c.CommandPath()))
-}
-
-// suggestFlag returns a hint with the known flag that is most similar to an unknown flag,
-// or an empty string.
-func suggestFlag(c *cobra.Command, err error) string {
-	unknown, ok := errors.AsType[*pflag.NotExistError](err)
-	if !ok || len(unknown.GetSpecifiedName()) < 2 {
-		return ""
-	}
-	var names []string
-	c.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
-	if near := nearest.Of(unknown.GetSpecifiedName(), names); near != "" {
-		return ": did you mean --" + near + "?"
-	}
-	return ""
-}
-
-func newVersion() *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "Print version, commit and Go version",
-		Args:  noArguments,
-		RunE: func(c *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(c.OutOrStdout(), "sallyport-step %s\ncommit         %s\ngo             %s %s/%s\n",
-				programVersion(), orUnknown(commit), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-			return err
-		},
-	}
-}
-
-// programVersion is what the linker set, or what the build knows.
-func programVersion() string {
-	if version != "" {
-		return version
-	}
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "(devel)" {
-		return orUnknown(info.Main.Version)
-	}
-	return "unknown"
-}
-
-func orUnknown(s string) string {
-	if strings.TrimSpace(s) == "" {
-		return "unknown"
-	}
-	return s
 }

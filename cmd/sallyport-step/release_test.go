@@ -10,10 +10,10 @@ import (
 )
 
 // maxProgramBytes bounds the program that a step downloads.
-const maxProgramBytes = 8_000_000
+const maxProgramBytes = 8 << 20
 
 // TestReproducible: make step builds the same bytes in another directory. The program
-// has neither a path of the machine nor more than 8 MB.
+// has neither a path of the machine nor more than 8 MiB.
 func TestReproducible(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds the program")

@@ -16,12 +16,6 @@ import (
 	"github.com/sallyport/sallyport/step/toolconfig"
 )
 
-// Timeouts of start and stop.
-const (
-	callTimeout = 10 * time.Second // for one request to a running forwarder
-	endTimeout  = 15 * time.Second // for the end of a forwarder
-)
-
 // starter is one run of start.
 type starter struct {
 	options
@@ -29,27 +23,6 @@ type starter struct {
 	unsetToken bool
 	out        io.Writer
 	errOut     io.Writer
-}
-
-// toolFlags select and configure tools.
-type toolFlags struct {
-	only, without, noProxy []string
-	tools                  []toolconfig.Tool
-}
-
-func (t *toolFlags) add(c *cobra.Command) {
-	f := c.Flags()
-	f.StringArrayVar(&t.only, "only", nil, "configure only these `TOOLS`, separated by commas: "+strings.Join(toolconfig.Names(), ", "))
-	f.StringArrayVar(&t.without, "without", nil, "do not configure these `TOOLS`")
-	f.StringArrayVar(&t.noProxy, "no-proxy", nil, "`HOSTS` that tools reach without the forwarder, such as service containers")
-}
-
-func (t *toolFlags) complete() (err error) {
-	if t.tools, err = toolconfig.Select(splitNames(t.only), splitNames(t.without)); err != nil {
-		return invalid(err)
-	}
-	t.noProxy = splitNames(t.noProxy)
-	return nil
 }
 
 func newStart() *cobra.Command {
@@ -150,21 +123,6 @@ func (s *starter) obtain(ctx context.Context, dir session.Dir) (status session.S
 	return status, err == nil, err
 }
 
-// runningStatus returns the status of the running forwarder; nil: there is none.
-func runningStatus(ctx context.Context, dir session.Dir) (*session.Status, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	var status session.Status
-	err := session.Call(ctx, dir.Path(), session.Request{Operation: session.OperationStatus}, &status)
-	if errors.Is(err, session.ErrNotRunning) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return &status, nil
-}
-
 // configure changes the files of the tools and prints the script.
 func (s *starter) configure(ctx context.Context, dir session.Dir, status session.Status) error {
 	settings := toolconfig.NewSettings(status.Forwarder)
@@ -206,16 +164,4 @@ func (s *starter) configure(ctx context.Context, dir session.Dir, status session
 // interrupted.
 func (s *starter) abort(dir session.Dir) error {
 	return endSession(context.Background(), dir, s.errOut)
-}
-
-// endSession ends the forwarder, if one runs, and restores the files.
-func endSession(ctx context.Context, dir session.Dir, errOut io.Writer) error {
-	if _, err := stopForwarder(ctx, dir); err != nil {
-		return err
-	}
-	problems, err := restoreFiles(dir)
-	for _, p := range problems {
-		fmt.Fprintf(errOut, "sallyport-step: warning: not restored: %s\n", singleLine(p.String()))
-	}
-	return err
 }

@@ -11,10 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/internal/stepapi"
-	"github.com/sallyport/sallyport/step/forwarder"
 	"github.com/sallyport/sallyport/step/report"
 	"github.com/sallyport/sallyport/step/session"
-	"github.com/sallyport/sallyport/step/toolconfig"
 )
 
 func newStop() *cobra.Command {
@@ -81,45 +79,4 @@ func stop(ctx context.Context, out, errOut io.Writer) error {
 		return statusError{status: exitFailed}
 	}
 	return nil
-}
-
-// stopForwarder ends the forwarder of a directory, and returns its report when its process
-// has ended; nil: none ran.
-func stopForwarder(ctx context.Context, dir session.Dir) (*forwarder.Report, error) {
-	callCtx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	var report forwarder.Report
-	err := session.Call(callCtx, dir.Path(), session.Request{Operation: session.OperationStop}, &report)
-	if err != nil && !errors.Is(err, session.ErrNotRunning) {
-		return nil, err
-	}
-	endCtx, cancel := context.WithTimeout(ctx, endTimeout)
-	defer cancel()
-	if ended := dir.WaitEnded(endCtx); ended != nil {
-		return nil, ended
-	}
-	if err != nil {
-		return nil, nil
-	}
-	return &report, nil
-}
-
-// restoreFiles restores what the journal of the directory lists.
-func restoreFiles(dir session.Dir) ([]toolconfig.Problem, error) {
-	journal, err := toolconfig.OpenJournal(dir.Path())
-	if err != nil {
-		return nil, err
-	}
-	return journal.Restore()
-}
-
-// askStep returns what Sallyport knows of the step of a running forwarder.
-func askStep(ctx context.Context, path string) (*stepapi.Step, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	var step stepapi.Step
-	if err := session.Call(ctx, path, session.Request{Operation: session.OperationStep}, &step); err != nil {
-		return nil, err
-	}
-	return &step, nil
 }
