@@ -80,7 +80,8 @@ func (r *runner) run(ctx context.Context, args []string) error {
 	return runCommand(args, environment)
 }
 
-// applyFiles changes the files of tools, unless those of a start are changed already.
+// applyFiles changes the files of tools, unless a start or another run has changed them.
+// What a process that was killed left is restored first.
 func (r *runner) applyFiles(settings toolconfig.Settings) (restore func(), err error) {
 	path, err := session.Path(os.Getenv)
 	if err != nil {
@@ -94,41 +95,42 @@ func (r *runner) applyFiles(settings toolconfig.Settings) (restore func(), err e
 	if err != nil {
 		return nil, err
 	}
-	journal, err := toolconfig.OpenJournal(dir.Path())
-	if err != nil {
-		unlock()
-		return nil, err
-	}
-	if status, err := runningStatus(context.Background(), dir); err != nil || status != nil || !journal.Empty() {
-		unlock()
+	defer unlock()
+	if dir.MarkRunning() != nil {
 		fmt.Fprintln(r.errOut, "sallyport-step: warning: a start or another run has changed the files of tools: this command uses theirs")
 		return func() {}, nil
 	}
-	problems, err := journal.Apply(r.tools, settings)
-	r.warn("", problems)
-	if err == nil {
-		unlock()
-	}
-	restore = func() {
-		if err == nil {
-			var lockErr error
-			if unlock, lockErr = dir.Lock(); lockErr != nil {
-				fmt.Fprintf(r.errOut, "sallyport-step: restore the files: %v\n", lockErr)
-				return
-			}
-		}
-		defer unlock()
-		problems, err := restoreFiles(dir)
-		r.warn("not restored: ", problems)
-		if err := errors.Join(err, dir.Remove()); err != nil {
-			fmt.Fprintf(r.errOut, "sallyport-step: restore the files: %v\n", err)
-		}
-	}
+	left, err := restoreFiles(dir)
+	r.warn("not restored: ", left)
 	if err != nil {
-		restore()
 		return nil, err
 	}
-	return restore, nil
+	journal, err := toolconfig.OpenJournal(dir.Path())
+	if err != nil {
+		return nil, err
+	}
+	problems, err := journal.Apply(r.tools, settings)
+	r.warn("", problems)
+	if err != nil {
+		_, restoreErr := restoreFiles(dir)
+		return nil, errors.Join(err, restoreErr)
+	}
+	return func() { r.restoreAll(dir) }, nil
+}
+
+// restoreAll restores the files at the end of the command.
+func (r *runner) restoreAll(dir session.Dir) {
+	unlock, err := dir.Lock()
+	if err == nil {
+		defer unlock()
+		var problems []toolconfig.Problem
+		problems, err = restoreFiles(dir)
+		r.warn("not restored: ", problems)
+		err = errors.Join(err, dir.Remove())
+	}
+	if err != nil {
+		fmt.Fprintf(r.errOut, "sallyport-step: restore the files: %v\n", err)
+	}
 }
 
 func (r *runner) warn(prefix string, problems []toolconfig.Problem) {

@@ -51,6 +51,31 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// TestRunAfterAKilledRun: the files of a run that was killed are restored, and changed
+// again.
+func TestRunAfterAKilledRun(t *testing.T) {
+	t.Parallel()
+	p := newSallyport(t)
+	s := newStep(t, "sh")
+	before := snapshot(t, filepath.Dir(s.home))
+	s.run(runLine(p, "", `sh -c 'kill -9 $PPID'`))
+	if !strings.Contains(snapshot(t, s.home), "proxyPort") {
+		t.Fatal("the killed run has restored its files")
+	}
+	out, errOut, status := s.run(runLine(p, "", `sh -c 'echo $HTTPS_PROXY; grep https.proxyPort .gradle/gradle.properties; sallyport-step run --proxy `+p.url+` --ca-file `+p.caFile+` --token-env T -- true'`))
+	port, _, _ := strings.Cut(strings.TrimPrefix(out, "http://127.0.0.1:"), "\n")
+	if status == 0 || !strings.Contains(out, "proxyPort="+port+"\n") || strings.Contains(errOut, "warning") {
+		t.Errorf("status %d: %s%s", status, out, errOut)
+	}
+	_, errOut, status = s.run(runLine(p, "", `sh -c 'export BITBUCKET_STEP_OIDC_TOKEN=`+testToken+`; `+strings.TrimSpace(strings.ReplaceAll(runLine(p, "", "true"), "'", ""))+`'`))
+	if status != 0 || !strings.Contains(errOut, "this command uses theirs") {
+		t.Errorf("status %d: %s", status, errOut)
+	}
+	if after := snapshot(t, filepath.Dir(s.home)); after != before {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
+	}
+}
+
 // TestRunPassesSignalsOn: a signal for run reaches the whole process group of the command.
 func TestRunPassesSignalsOn(t *testing.T) {
 	t.Parallel()

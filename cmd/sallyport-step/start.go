@@ -152,6 +152,9 @@ func (s *starter) configure(ctx context.Context, dir session.Dir, status session
 	if _, err := s.out.Write(shell.Success(variables, closedVariables(), unset)); err != nil {
 		return fmt.Errorf("print the script: %w", err)
 	}
+	if isTerminal(s.out) {
+		fmt.Fprintln(s.errOut, "sallyport-step: warning: the script was printed and not evaluated: use eval \"$(sallyport-step start ...)\"")
+	}
 	step := ""
 	if status.Step != "" {
 		step = " (" + status.Step + ")"
@@ -164,4 +167,14 @@ func (s *starter) configure(ctx context.Context, dir session.Dir, status session
 // interrupted.
 func (s *starter) abort(dir session.Dir) error {
 	return endSession(context.Background(), dir, s.errOut)
+}
+
+// isTerminal reports whether a shell cannot evaluate what is written.
+func isTerminal(out io.Writer) bool {
+	f, ok := out.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

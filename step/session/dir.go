@@ -119,7 +119,8 @@ func (d Dir) Lock() (unlock func(), err error) {
 	}
 }
 
-// MarkRunning takes the lock that a forwarder holds as long as its process lives.
+// MarkRunning takes the lock that a forwarder, or a run, holds as long as its process
+// lives. The error means that another process has it.
 func (d Dir) MarkRunning() error {
 	f, err := os.OpenFile(filepath.Join(d.path, runningName), os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
@@ -163,7 +164,7 @@ func (d Dir) WaitEnded(ctx context.Context) error {
 	case err := <-ended:
 		return err
 	case <-ctx.Done():
-		return fmt.Errorf("session: the forwarder did not end: %w", context.Cause(ctx))
+		return fmt.Errorf("session: a forwarder or a run still uses %s: wait for its end: %w", d.path, context.Cause(ctx))
 	}
 }
 
