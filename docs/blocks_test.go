@@ -6,12 +6,11 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"encoding/xml"
 	"fmt"
-	"io"
 	"math/big"
 	"net/netip"
 	"os"
@@ -143,7 +142,7 @@ func TestPipelineHasWhatAStepNeeds(t *testing.T) {
 			}
 		}
 	}
-	if err := yaml.Unmarshal([]byte(named(t, "pipelines.md", "yaml", "bitbucket-pipelines.yml").text), &file); err != nil {
+	if err := yaml.Unmarshal([]byte(named(t, "pipelines.md", "yaml", "variables only").text), &file); err != nil {
 		t.Fatal(err)
 	}
 	steps := file.Pipelines.Branches["main"]
@@ -171,6 +170,48 @@ func TestPipelineHasWhatAStepNeeds(t *testing.T) {
 		if environment["GIT_HTTP_PROXY_AUTHMETHOD"] != "basic" {
 			t.Errorf("%s: git would wait for a 407", name)
 		}
+	}
+}
+
+// TestPipelineStartsTheProgram runs the script of pipelines.md with another curl and
+// another program: it starts only a program with the pinned checksum.
+func TestPipelineStartsTheProgram(t *testing.T) {
+	var file struct {
+		Pipelines struct {
+			Branches map[string][]struct {
+				Step struct {
+					OIDC        struct{ Audiences []string }
+					Script      []string
+					AfterScript []string `yaml:"after-script"`
+				}
+			}
+		}
+	}
+	if err := yaml.Unmarshal([]byte(named(t, "pipelines.md", "yaml", "bitbucket-pipelines.yml").text), &file); err != nil {
+		t.Fatal(err)
+	}
+	step := file.Pipelines.Branches["main"][0].Step
+	if len(step.OIDC.Audiences) != 1 || !slices.Contains(step.AfterScript, "sallyport-step stop") {
+		t.Errorf("%+v", step)
+	}
+	const program = "#!/bin/sh\necho \"export STARTED='$*'\"\n"
+	bin := t.TempDir()
+	curl := "#!/bin/sh\ncase $1 in -fsSo) cat > \"$2\" <<'END'\n" + program + "END\nesac\n"
+	if err := os.WriteFile(filepath.Join(bin, "curl"), []byte(curl), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	run := func(sum string) (string, error) {
+		script := strings.NewReplacer("/usr/local/bin", bin, "SHA256-OF-THE-PROGRAM", sum).Replace(strings.Join(append(step.Script, `echo "started: $STARTED"`), "\n"))
+		cmd := exec.CommandContext(t.Context(), "sh", "-eu", "-c", script)
+		cmd.Env = []string{"PATH=" + bin + ":" + os.Getenv("PATH")}
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	if out, err := run(fmt.Sprintf("%x", sha256.Sum256([]byte(program)))); err != nil || !strings.Contains(out, "started: start --proxy https://egress.acme.example:3129") {
+		t.Errorf("%v %s", err, out)
+	}
+	if out, err := run(strings.Repeat("0", 64)); err == nil || strings.Contains(out, "started:") {
+		t.Errorf("another program is started: %v %s", err, out)
 	}
 }
 
@@ -388,6 +429,10 @@ func TestQueriesRun(t *testing.T) {
 // Makefile, and commands and flags of the real program; the shell parses the
 // block whole.
 func TestCommandsExist(t *testing.T) {
+	inStep := filepath.Join(t.TempDir(), "sallyport-step")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", inStep, "../cmd/sallyport-step").CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
 	makefile := read(t, "../Makefile")
 	for _, b := range blocks(t, "sh", "../README.md", "../CONTRIBUTING.md", "pipelines.md", "operator.md") {
 		if out, err := exec.CommandContext(t.Context(), "sh", "-n", "-c", b.text).CombinedOutput(); err != nil {
@@ -402,6 +447,23 @@ func TestCommandsExist(t *testing.T) {
 			case len(words) > 1 && words[0] == "sallyport":
 				checkCommand(t, words[1:])
 			}
+		}
+	}
+}
+
+// checkStepCommand looks for a command of sallyport-step and its flags, up to "--".
+func checkStepCommand(t *testing.T, program string, words []string) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), program, words[0], "--help").CombinedOutput()
+	if err != nil || !bytes.Contains(out, []byte("sallyport-step "+words[0])) {
+		t.Errorf("sallyport-step %s is not a command: %v\n%s", words[0], err, out)
+	}
+	for _, flag := range words[1:] {
+		if flag == "--" {
+			return
+		}
+		if strings.HasPrefix(flag, "--") && !bytes.Contains(out, []byte(flag)) {
+			t.Errorf("sallyport-step %s has no flag %s", words[0], flag)
 		}
 	}
 }
@@ -421,24 +483,6 @@ func checkCommand(t *testing.T, words []string) {
 	for _, flag := range words[end:] {
 		if strings.HasPrefix(flag, "-") && !bytes.Contains(out, []byte(flag)) {
 			t.Errorf("sallyport %s has no flag %s", strings.Join(words[:end], " "), flag)
-		}
-	}
-}
-
-// TestSettingsParse holds the settings.xml of pipelines.md well-formed, with the token
-// taken from the environment.
-func TestSettingsParse(t *testing.T) {
-	for _, b := range blocks(t, "xml", "pipelines.md") {
-		d := xml.NewDecoder(strings.NewReader(b.text))
-		for {
-			if _, err := d.Token(); err == io.EOF {
-				break
-			} else if err != nil {
-				t.Fatal(err)
-			}
-		}
-		if !strings.Contains(b.text, "<password>${env.BITBUCKET_STEP_OIDC_TOKEN}</password>") {
-			t.Error("the token is not taken from the step's environment")
 		}
 	}
 }
