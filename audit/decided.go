@@ -42,6 +42,9 @@ type Decided struct {
 
 	WorkspaceUUID, RepositoryUUID, DeploymentUUID, PipelineUUID string
 
+	// Routes are the actions that were ordered for a webhook delivery, as text.
+	Routes string
+
 	// Input is what policy was asked, byte for byte; nil where it was not asked. It
 	// may share the record's memory.
 	Input []byte
@@ -49,34 +52,37 @@ type Decided struct {
 
 // decidedJSON are the fields of a record that are read.
 type decidedJSON struct {
-	Kind           Kind            `json:"kind"`
-	Time           time.Time       `json:"time"`
-	DecisionID     string          `json:"decision_id"`
-	CredentialKind string          `json:"credential_kind"`
-	WorkspaceUUID  string          `json:"workspace_uuid"`
-	RepositoryUUID string          `json:"repository_uuid"`
-	DeploymentUUID string          `json:"deployment_uuid"`
-	PipelineUUID   string          `json:"pipeline_uuid"`
-	Workspace      string          `json:"workspace"`
-	Repository     string          `json:"repository"`
-	Deployment     string          `json:"deployment"`
-	Branch         string          `json:"branch"`
-	Action         string          `json:"action"`
-	Host           string          `json:"host"`
-	Port           int             `json:"port"`
-	Verdict        string          `json:"verdict"`
-	Mode           string          `json:"mode"`
-	WouldDeny      bool            `json:"would_deny"`
-	Reason         string          `json:"reason"`
-	Rule           string          `json:"rule"`
-	Rules          []string        `json:"rules"`
-	Exceptions     []string        `json:"exceptions"`
-	Message        string          `json:"message"`
-	Revision       string          `json:"revision"`
-	Commit         string          `json:"commit"`
-	OwnRevision    string          `json:"repository_revision"`
-	Input          json.RawMessage `json:"input"`
-	InputParts     *inputParts     `json:"input_parts"`
+	Kind           Kind      `json:"kind"`
+	Time           time.Time `json:"time"`
+	DecisionID     string    `json:"decision_id"`
+	CredentialKind string    `json:"credential_kind"`
+	WorkspaceUUID  string    `json:"workspace_uuid"`
+	RepositoryUUID string    `json:"repository_uuid"`
+	DeploymentUUID string    `json:"deployment_uuid"`
+	PipelineUUID   string    `json:"pipeline_uuid"`
+	Workspace      string    `json:"workspace"`
+	Repository     string    `json:"repository"`
+	Deployment     string    `json:"deployment"`
+	Branch         string    `json:"branch"`
+	Action         string    `json:"action"`
+	Host           string    `json:"host"`
+	Port           int       `json:"port"`
+	Verdict        string    `json:"verdict"`
+	Mode           string    `json:"mode"`
+	WouldDeny      bool      `json:"would_deny"`
+	Reason         string    `json:"reason"`
+	Rule           string    `json:"rule"`
+	Rules          []string  `json:"rules"`
+	Exceptions     []string  `json:"exceptions"`
+	Message        string    `json:"message"`
+	Revision       string    `json:"revision"`
+	Commit         string    `json:"commit"`
+	OwnRevision    string    `json:"repository_revision"`
+	Attributes     struct {
+		Routes string `json:"routes"`
+	} `json:"attributes"`
+	Input      json.RawMessage `json:"input"`
+	InputParts *inputParts     `json:"input_parts"`
 	// What the input alone repeats.
 	Project        string     `json:"project"`
 	DeploymentType string     `json:"deployment_type"`
@@ -130,7 +136,7 @@ func ReadDecided(record []byte) (d Decided, ok bool, err error) {
 		Workspace: j.Workspace, Repository: j.Repository, Deployment: j.Deployment, Branch: j.Branch,
 		Action: j.Action, Host: j.Host, Port: j.Port, CredentialKind: j.CredentialKind,
 		WorkspaceUUID: j.WorkspaceUUID, RepositoryUUID: j.RepositoryUUID, DeploymentUUID: j.DeploymentUUID, PipelineUUID: j.PipelineUUID,
-		Input: input,
+		Routes: j.Attributes.Routes, Input: input,
 	}, isDecided(j.Kind), nil
 }
 

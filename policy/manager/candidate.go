@@ -26,7 +26,7 @@ const (
 func newCandidate(cfg *config.Config, p *Manager, git GitConfig) (*candidate, error) {
 	c := &candidate{
 		poll: p.poll, options: p.options, manager: p, log: p.log.With("candidate", true),
-		queue: make(chan policy.Decision, candidateQueue), recorded: map[string]bool{},
+		queue: make(chan offered, candidateQueue), recorded: map[string]bool{},
 		requests: make(chan struct{}, 1),
 	}
 	if directory := cfg.Policy.Candidate.Directory; directory != "" {
@@ -44,12 +44,14 @@ func newCandidate(cfg *config.Config, p *Manager, git GitConfig) (*candidate, er
 }
 
 // offer queues a decision, and never waits.
-func (c *candidate) offer(d policy.Decision) {
-	if c.set.Load() == nil || len(d.Input) == 0 {
+func (c *candidate) offer(d policy.Decision) { c.enqueue(offered{request: d}) }
+
+func (c *candidate) enqueue(o offered) {
+	if c.set.Load() == nil || len(o.request.Input) == 0 && len(o.delivery.Input) == 0 {
 		return
 	}
 	select {
-	case c.queue <- d:
+	case c.queue <- o:
 	default:
 		c.dropped.Add(1)
 	}
@@ -64,8 +66,12 @@ func (c *candidate) run(ctx context.Context) {
 			select {
 			case <-ctx.Done():
 				return
-			case d := <-c.queue:
-				c.evaluate(ctx, d)
+			case o := <-c.queue:
+				if len(o.delivery.Input) > 0 {
+					c.evaluateDelivery(ctx, o.delivery)
+				} else {
+					c.evaluate(ctx, o.request)
+				}
 			}
 		}
 	})
@@ -189,19 +195,8 @@ func (c *candidate) record(ctx context.Context, decided, would policy.Decision, 
 	}
 	p, t := input.Principal, input.Target
 	key := fmt.Sprint(p.Repository.UUID, p.Deployment.UUID, input.Action, t.Host, t.Port, decided.Revision.Digest, would.Revision.Digest, decided.Verdict, would.Verdict, would.WouldDeny)
-	if c.recorded[key] {
-		return
-	}
-	now := time.Now()
-	if now.Sub(c.windowStart) >= time.Second {
-		c.windowStart, c.recordedInWindow = now, 0
-	}
-	if c.recordedInWindow >= candidateRecords {
-		return // a repeated request records it
-	}
-	c.recordedInWindow++
-	e := &audit.Event{
-		Time: now, Kind: audit.KindCandidateMismatch,
+	c.recordOnce(ctx, key, failure, &audit.Event{
+		Kind:          audit.KindCandidateMismatch,
 		WorkspaceUUID: p.Workspace.UUID, Workspace: p.Workspace.Slug, RepositoryUUID: p.Repository.UUID, Repository: p.Repository.FullName, Project: p.Repository.Project,
 		DeploymentUUID: p.Deployment.UUID, Deployment: p.Deployment.Name, DeploymentType: p.Deployment.Type, Branch: p.Branch,
 		Action: input.Action, Scheme: t.Scheme, Host: t.Host, Port: t.Port,
@@ -212,7 +207,23 @@ func (c *candidate) record(ctx context.Context, decided, would policy.Decision, 
 			{Name: "decided_rule", Value: decided.Rule}, {Name: "decided_revision", Value: decided.Revision.Digest},
 		},
 		Input: decided.Input,
+	})
+}
+
+// recordOnce records a difference that was not recorded before, within a rate.
+func (c *candidate) recordOnce(ctx context.Context, key string, failure error, e *audit.Event) {
+	if c.recorded[key] {
+		return
 	}
+	now := time.Now()
+	if now.Sub(c.windowStart) >= time.Second {
+		c.windowStart, c.recordedInWindow = now, 0
+	}
+	if c.recordedInWindow >= candidateRecords {
+		return // a repeated request or delivery records it
+	}
+	c.recordedInWindow++
+	e.Time = now
 	if failure != nil {
 		e.Attributes = append(e.Attributes, audit.Attribute{Name: "error", Value: failure.Error()})
 	}
@@ -250,7 +261,8 @@ func (c *candidate) detail() map[string]string {
 type CandidateStatus struct {
 	Configured                                bool
 	Evaluated, Opens, Closes, Dropped, Failed int64
-	Rejected                                  int // repositories whose policy is rejected in the candidate
+	Reroutes                                  int64 // webhook deliveries that pass in both cases, with other routes
+	Rejected                                  int   // repositories whose policy is rejected in the candidate
 }
 
 func (p *Manager) CandidateStatus() CandidateStatus {
@@ -260,7 +272,7 @@ func (p *Manager) CandidateStatus() CandidateStatus {
 	}
 	st := CandidateStatus{
 		Configured: true, Evaluated: c.evaluated.Load(), Opens: c.opens.Load(), Closes: c.closes.Load(),
-		Dropped: c.dropped.Load(), Failed: c.failed.Load(),
+		Reroutes: c.reroutes.Load(), Dropped: c.dropped.Load(), Failed: c.failed.Load(),
 	}
 	if set := c.set.Load(); set != nil {
 		st.Rejected = len(set.Rejected())

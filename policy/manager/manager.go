@@ -71,7 +71,7 @@ func New(c Config) (*Manager, error) {
 		if p.candidate, err = newCandidate(cfg, p, c.Git); err != nil {
 			return nil, err
 		}
-		p.engine.Observe = p.candidate.offer
+		p.engine.Observe, p.engine.ObserveDelivery = p.candidate.offer, p.candidate.offerDelivery
 	}
 	return p, nil
 }

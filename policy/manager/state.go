@@ -69,10 +69,10 @@ type candidate struct {
 	options rego.Options
 	log     *slog.Logger
 	manager *Manager
-	queue   chan policy.Decision
+	queue   chan offered
 	set     atomic.Pointer[rego.Set]
 
-	evaluated, opens, closes, dropped, failed atomic.Int64
+	evaluated, opens, closes, reroutes, dropped, failed atomic.Int64
 
 	mu      sync.Mutex
 	offered string

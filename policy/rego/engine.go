@@ -23,6 +23,8 @@ type Engine struct {
 	// Observe is called with each decision of a set before it is returned; nil: not. It
 	// must return at once, and is set before the first decision.
 	Observe func(policy.Decision)
+	// ObserveDelivery is the same for decisions about webhook deliveries, with their error.
+	ObserveDelivery func(webhook.Decision, error)
 }
 
 // active is the active set, and the number of its activation.
@@ -85,6 +87,9 @@ func (e *Engine) DecideDelivery(ctx context.Context, delivery *webhook.Delivery)
 	d, err := set.DecideDelivery(ctx, delivery)
 	if err == nil {
 		e.recent.noteDelivery(delivery, d.Input)
+	}
+	if e.ObserveDelivery != nil {
+		e.ObserveDelivery(d, err)
 	}
 	return d, err
 }

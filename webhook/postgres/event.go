@@ -12,7 +12,7 @@ import (
 
 const actionWebhook = "webhook"
 
-// Bounds of the refs and routes in an event.
+// Bounds of the refs in an event.
 const (
 	maxRefs     = 20
 	maxRefsText = 1500
@@ -44,7 +44,7 @@ func receivedEvent(id string, d *webhook.Delivery, decision webhook.Decision) *a
 		attribute(e, "attempt", number(int64(d.Attempt)))
 	}
 	attribute(e, "body_digest", hex.EncodeToString(d.Digest[:]))
-	attribute(e, "routes", routesText(decision.Routes))
+	attribute(e, "routes", webhook.RoutesText(decision.Routes))
 	return e
 }
 
@@ -82,17 +82,4 @@ func actorText(a webhook.Actor) string {
 		return a.UUID
 	}
 	return number(a.ID)
-}
-
-// routesText lists what the decision ordered.
-func routesText(routes []webhook.Route) string {
-	var list []string
-	for i, r := range routes {
-		if i == maxRefs {
-			list = append(list, fmt.Sprintf("%d more", len(routes)-i))
-			break
-		}
-		list = append(list, strings.TrimSpace(string(r.Action)+" "+r.Endpoint))
-	}
-	return audit.Text(strings.Join(list, "; "), maxRefsText)
 }

@@ -139,6 +139,9 @@ func recordedBy(t *testing.T, dir, reason string) string {
 		Time: at, Kind: audit.KindWebhookReceived, DecisionID: decisionID, Writer: "w", WriterSequence: 1, Action: "webhook", Verdict: d.Verdict.String(),
 		Reason: string(d.Reason), Rule: d.Rule, Rules: d.Rules, Revision: d.Revision.Digest, Repository: "acme/app", Input: d.Input,
 	}
+	if routes := webhook.RoutesText(d.Routes); routes != "" {
+		e.Attributes = []audit.Attribute{{Name: "receiver", Value: "builds"}, {Name: "routes", Value: routes}}
+	}
 	if reason != "" {
 		e.Reason, e.Rule, e.Rules = reason, "", nil
 	}
@@ -175,6 +178,16 @@ func TestReplayDelivery(t *testing.T) {
 
 	// A policy that routes elsewhere lets the same deliveries pass.
 	elsewhere := write(t, "webhook/a.rego", strings.Replace(deliveryRules, `"endpoint": "jenkins"`, `"endpoint": "kargo"`, 1))
+	out, err = run(t, "replay", elsewhere, "--export", export, "--fail-on", "any")
+	wantOutput(t, out, err, "allow, forward jenkins -> allow, forward to kargo", "0 closed, 0 opened, 0 in report mode only, 1 routed in another way")
+	if err == nil {
+		t.Error("another route is not a difference from the record")
+	}
+	out, err = run(t, "explain", decisionID, "--export", export, "--policy", elsewhere)
+	wantOutput(t, out, err, "the other policy has another result", `the routes were "forward jenkins" and are "forward kargo"`)
+	if err == nil {
+		t.Error("a delivery with other routes is reproduced")
+	}
 	out, err = run(t, "diff", dir, elsewhere, "--export", export, "--fail-on", "any")
 	wantOutput(t, out, err, "allow, forward to jenkins -> allow, forward to kargo", "1 of 1 decisions would differ: 0 closed, 0 opened")
 	if err == nil {

@@ -68,6 +68,9 @@ at that revision. --policy may also name another state of the policy.`,
 		}
 		x, failure := explainAgain(c.Context(), set, d)
 		again := reproduction(d, x.Decision, failure)
+		if x.delivery != nil {
+			again.compareRoutes(d, x.delivery.Decision.Routes)
+		}
 		if asJSON() {
 			err = cli.PrintJSON(c.OutOrStdout(), again.json(d, x))
 		} else {
@@ -154,6 +157,13 @@ func reproduction(d *audit.Decided, now policy.Decision, failure error) reproduc
 		r.Reproduced = true
 	}
 	return r
+}
+
+// compareRoutes compares the routes of a delivery that passes, if all else is as recorded.
+func (r *reproduced) compareRoutes(d *audit.Decided, routes []webhook.Route) {
+	if r.Reproduced && passes(r.Now) && r.Now != byConfiguration && !webhook.SameRoutes(d.Routes, routes) {
+		r.Reproduced, r.Detail = false, fmt.Sprintf("the routes were %q and are %q", d.Routes, webhook.RoutesText(routes))
+	}
 }
 
 // compareFailures compares an evaluation that failed then, or fails now.

@@ -17,6 +17,7 @@ import (
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	identitypg "github.com/sallyport/sallyport/identity/postgres"
 	"github.com/sallyport/sallyport/policy/rego"
+	"github.com/sallyport/sallyport/webhook"
 )
 
 // failOn are the values of --fail-on, and what they mean.
@@ -285,6 +286,12 @@ func (p *replayPart) compare(ctx context.Context, replayer *rego.Replayer, d *au
 			return
 		}
 	}
+	if to == then && routesDiffer(d, &now) {
+		p.Differ++
+		p.Routed++
+		p.note(d, then+", "+cmp.Or(d.Routes, "no route"), to+routedText(now.routes), now.Rule, nil)
+		return
+	}
 	if to == then || !known && to == "would deny" || to == "deny" && mayBeDenied(d) {
 		return
 	}
@@ -301,6 +308,12 @@ func (p *replayPart) compare(ctx context.Context, replayer *rego.Replayer, d *au
 		now.failure = nil
 	}
 	p.note(d, then, to, now.Rule, now.failure)
+}
+
+// routesDiffer reports whether a delivery that the policy lets pass has other routes than
+// the recorded ones.
+func routesDiffer(d *audit.Decided, now *evaluated) bool {
+	return d.Kind == audit.KindWebhookReceived && now.failure == nil && passes(now.outcome()) && !webhook.SameRoutes(d.Routes, now.routes)
 }
 
 func (p *replayPart) note(d *audit.Decided, from, to, rule string, failure error) {

@@ -129,7 +129,11 @@ func (p *replayPart) reproduce(ctx context.Context, h *history, own *ownPolicies
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if r := reproduction(&d, now.Decision, now.failure); !r.Reproduced {
+	r := reproduction(&d, now.Decision, now.failure)
+	if d.Kind == audit.KindWebhookReceived {
+		r.compareRoutes(&d, now.routes)
+	}
+	if !r.Reproduced {
 		p.Differ++
 		p.note(&d, r.Then, r.Now, now.Rule, errors.New(r.Detail))
 	}

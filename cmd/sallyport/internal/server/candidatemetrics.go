@@ -7,11 +7,9 @@ func (s *server) candidateMetrics() {
 		s.admin.AddDetail("policy_candidate", s.policy.CandidateDetail)
 	}
 	m.Counter("sallyport_candidate_decisions_total", "Decisions that the candidate policy evaluated too.", func() float64 { return float64(status().Evaluated) })
-	m.CounterBy("sallyport_candidate_mismatches_total", "Decisions for which the candidate policy returned another verdict.", "change", []string{"opens", "closes"}, func(change string) float64 {
-		if change == "opens" {
-			return float64(status().Opens)
-		}
-		return float64(status().Closes)
+	m.CounterBy("sallyport_candidate_mismatches_total", "Decisions for which the candidate policy returned another verdict, or other routes of a webhook delivery.", "change", []string{"opens", "closes", "reroutes"}, func(change string) float64 {
+		st := status()
+		return float64(map[string]int64{"opens": st.Opens, "closes": st.Closes, "reroutes": st.Reroutes}[change])
 	})
 	m.Gauge("sallyport_candidate_repository_policies_rejected", "Repositories whose policy is rejected in the candidate.", func() float64 {
 		return float64(status().Rejected)
