@@ -199,6 +199,14 @@ func stateSchemaChanged(t *testing.T) []alertScrape {
 	return scraped(t, w, "sallyport_schema_differences")
 }
 
+func stateWebhookRefreshes(t *testing.T) []alertScrape {
+	w := newFixture(t, options{})
+	w.alter(t, `REVOKE SELECT ON webhook.refreshes FROM sallyport_writer`)
+	w.start()
+	eventually(t, "refreshes cannot be read", func() bool { return w.counter(t, "sallyport_webhook_refreshes_readable") == 0 })
+	return []alertScrape{{Body: w.scrape()}}
+}
+
 func stateNamesLockHeld(t *testing.T) []alertScrape {
 	w := newFixture(t, options{})
 	w.start()

@@ -71,6 +71,7 @@ var alertCases = map[string]alertCase{
 	"self-test failed":     {alerts: []string{"SallyportSelfTestFailed", "SallyportSelfTestMissing"}, hold: 50 * time.Hour, state: stateSelfTestFailed},
 	"secret old":           {alerts: []string{"SallyportSecretOld"}, state: stateSecretOld},
 	"webhooks":             {alerts: []string{"SallyportWebhookSecretRejected", "SallyportWebhookSecretOld", "SallyportWebhookNetworksExpired", "SallyportWebhooksUnavailable"}, hold: 10 * time.Minute, state: stateWebhooks},
+	"webhook refreshes":    {alerts: []string{"SallyportWebhookRefreshesUnreadable"}, state: stateWebhookRefreshes},
 	"webhook endpoints":    {alerts: []string{"SallyportWebhookEndpointFailing", "SallyportWebhookDeliveriesWaiting", "SallyportWebhookDeadLetters", "SallyportWebhookAgentCredentialOld"}, state: stateWebhookEndpoints},
 	"panic":                {alerts: []string{"SallyportPanic"}, state: statePanic},
 	"emergency stop":       {alerts: []string{"SallyportEmergencyStop"}, state: stateEmergencyStop},

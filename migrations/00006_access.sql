@@ -8,7 +8,7 @@ SELECT e.time, e.kind, e.action, e.message, e.revision, e.commit, e.repository, 
        e.writer, e.writer_sequence
 FROM audit.events e
 WHERE e.kind NOT IN ('decision', 'tunnel_closed', 'request_closed');
-COMMENT ON VIEW audit.operations IS 'Everything that is neither a decision nor the end of one: policies, keys, writers, operators'' operations, exports, retention.';
+COMMENT ON VIEW audit.operations IS 'Every event that is neither a decision about a request nor the end of one: policies, keys, writers, operators'' operations, exports, retention, ages of secrets, and the events webhook_* about deliveries, whose decisions are in audit.webhook_deliveries.';
 
 -- Every role that can reach the log, and by which path. A pack and the attestation
 -- run this text themselves, not the view: its owner could replace it.

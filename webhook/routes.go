@@ -31,8 +31,8 @@ func RoutesText(routes []Route) string {
 func routeText(r Route) string { return strings.TrimSpace(string(r.Action) + " " + r.Endpoint) }
 
 // SameRoutes reports whether routes are those of a recorded text of [RoutesText]. The order
-// does not matter. refresh_policy is not compared: whether it is taken depends on the branch
-// of the policy's repository, which is configuration. Of a list that was too long, the
+// does not matter. refresh_policy is not compared: its effect depends on the branch of the
+// policy's repository, which is configuration. Of a list that was too long, the
 // recorded part and the number are compared.
 func SameRoutes(text string, routes []Route) bool {
 	var recorded, present []string

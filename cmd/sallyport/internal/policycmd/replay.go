@@ -296,6 +296,15 @@ func (p *replayPart) compare(ctx context.Context, replayer *rego.Replayer, d *au
 		return
 	}
 	p.Differ++
+	p.count(then, to)
+	if !now.failed() {
+		now.failure = nil
+	}
+	p.note(d, then, to, now.Rule, now.failure)
+}
+
+// count counts another outcome by its effect.
+func (p *replayPart) count(then, to string) {
 	switch {
 	case passes(then) && !passes(to):
 		p.Closed++
@@ -304,10 +313,6 @@ func (p *replayPart) compare(ctx context.Context, replayer *rego.Replayer, d *au
 	case (then == byConfiguration) != (to == byConfiguration):
 		p.Routed++
 	}
-	if !now.failed() {
-		now.failure = nil
-	}
-	p.note(d, then, to, now.Rule, now.failure)
 }
 
 // routesDiffer reports whether a delivery that the policy lets pass has other routes than
