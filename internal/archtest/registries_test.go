@@ -74,6 +74,8 @@ var registries = map[string]string{
 	"step/upstream.proxyList.down":                 "the configuration",
 	"webhook/agent.failures.counts":                "4,096 addresses, made again each minute: webhook/agent.TestFailuresAreBounded",
 	"webhook/agent.failures.recent":                "4,096 credentials that were valid: webhook/agent.TestFailuresAreBounded",
+	"webhook/agent.holds.leases":                   "the tasks of 4,096 claims: webhook/agent.TestHoldsAreBounded",
+	"webhook/agent.holds.requests":                 "the credentials that operators created and that were used",
 	"webhook/agent.Server.endpoints":               "the configuration",
 	"webhook/agent.Client.leases":                  "tasks that this agent holds: 8; an entry ends with its lease",
 	"internal/fair.repository.steps":               "the same",

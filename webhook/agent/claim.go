@@ -63,7 +63,7 @@ func (s *Server) claim(w http.ResponseWriter, r *http.Request, c Credential, q *
 			return err
 		}
 	}
-	leased, err := s.leasedTasks(c, q, tasks)
+	leased, sent, err := s.leasedTasks(c, q, tasks)
 	switch {
 	case err != nil:
 		return err
@@ -72,11 +72,27 @@ func (s *Server) claim(w http.ResponseWriter, r *http.Request, c Credential, q *
 		return nil
 	}
 	w.Header().Set("Content-Type", "application/json")
+	s.hold(r, c, sent)
 	err = json.NewEncoder(w).Encode(claimResponse{int(s.c.Lease.Seconds()), leased})
 	if err != nil || r.Context().Err() != nil { // the agent has probably not received them
-		s.release(tasks, "the agent disconnected before it received the delivery")
+		s.release(sent, "the agent disconnected before it received the delivery")
+		for _, t := range sent {
+			s.holds.end(t)
+		}
 	}
 	return nil
+}
+
+// hold watches the connection of a claim while the agent holds its leases.
+func (s *Server) hold(r *http.Request, c Credential, tasks []webhook.Task) {
+	if s.c.ConnectionClosed == nil {
+		return
+	}
+	if closed := s.c.ConnectionClosed(r.Context()); closed != nil {
+		if claim := s.holds.add(tasks, time.Now().Add(s.c.Lease)); claim != nil {
+			go s.watch(closed, c.ID, claim)
+		}
+	}
 }
 
 // await claims tasks, and waits for some if there are none.
@@ -111,9 +127,9 @@ func (s *Server) await(ctx context.Context, q *queue, n int, wait time.Duration)
 	}
 }
 
-// leasedTasks returns tasks in the form of the protocol. It ends the leases of those that
-// cannot be sent to the agent.
-func (s *Server) leasedTasks(c Credential, q *queue, tasks []webhook.Task) (leased []task, err error) {
+// leasedTasks returns tasks in the form of the protocol, and which they are. It ends the leases
+// of those that cannot be sent to the agent.
+func (s *Server) leasedTasks(c Credential, q *queue, tasks []webhook.Task) (leased []task, sent []webhook.Task, err error) {
 	size := 0
 	for i, t := range tasks {
 		if cause := dispatch.Unsendable(t); cause != "" {
@@ -127,16 +143,18 @@ func (s *Server) leasedTasks(c Credential, q *queue, tasks []webhook.Task) (leas
 		header, err := dispatch.Header(&t, q.endpoint.Signer, time.Now())
 		if err != nil {
 			s.fail(tasks, "the delivery cannot be signed")
-			return nil, err
+			return nil, nil, err
 		}
 		lease, err := seal(c.LeaseKey, t)
 		if err != nil {
 			s.fail(tasks, "the lease cannot be encoded")
-			return nil, err
+			return nil, nil, err
 		}
 		leased = append(leased, task{lease, t.Delivery, t.Attempt, t.Received, t.Receiver, t.Event, t.Repository, header, t.Body})
+		t.Header, t.Body = nil, nil // the memory of a held lease is small
+		sent = append(sent, t)
 	}
-	return leased, nil
+	return leased, sent, nil
 }
 
 // release lets tasks be claimed again at once: no attempt was made.

@@ -30,9 +30,12 @@ type ServerConfig struct {
 	Store       webhook.Store
 	Credentials Credentials
 	Endpoints   []Endpoint
-	Lease       time.Duration     // of a claimed task; 0: 60 s
-	Observer    dispatch.Observer // nil: none
-	Log         *slog.Logger      // nil: none
+	Lease       time.Duration // of a claimed task; 0: 60 s
+	// ConnectionClosed returns a channel that is closed with the connection of a request, by
+	// the request's context. Nil, or a nil channel: it is not known.
+	ConnectionClosed func(context.Context) <-chan struct{}
+	Observer         dispatch.Observer // nil: none
+	Log              *slog.Logger      // nil: none
 }
 
 // Server is the HTTP handler of the agents' protocol. It is safe for concurrent use.
@@ -40,6 +43,7 @@ type Server struct {
 	c         ServerConfig
 	endpoints map[string]*queue
 	failures  failures
+	holds     *holds
 	stop      chan struct{}
 	once      sync.Once
 }
@@ -53,7 +57,7 @@ func NewServer(c ServerConfig) (*Server, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	c.Lease = cmp.Or(c.Lease, time.Minute)
-	s := &Server{c: c, endpoints: make(map[string]*queue, len(c.Endpoints)), stop: make(chan struct{})}
+	s := &Server{c: c, endpoints: make(map[string]*queue, len(c.Endpoints)), holds: newHolds(), stop: make(chan struct{})}
 	for _, e := range c.Endpoints {
 		if e.Name == "" || s.endpoints[e.Name] != nil {
 			return nil, fmt.Errorf("agent server: endpoint %q has no name, or a name twice", e.Name)
@@ -99,6 +103,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	c, err := s.authenticate(r)
 	if err == nil {
+		end := s.holds.begin(c.ID)
+		defer end()
 		err = s.serve(w, r, c)
 	}
 	if err == nil {
@@ -186,7 +192,12 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, c Credential) err
 	// A client that disconnects does not cancel its acknowledgement.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), 20*time.Second)
 	defer cancel()
-	if err := act(ctx, s, q, t, request); err != nil {
+	if err = act(ctx, s, q, t, request); err == nil && operation == "extend" {
+		s.holds.extend(t, time.Now().Add(s.c.Lease))
+	} else {
+		s.holds.acknowledged(t, err)
+	}
+	if err != nil {
 		return err
 	}
 	q.wake() // the next task of the stream may be claimed

@@ -91,7 +91,7 @@ func (l countingListener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		if l.server.admit() {
-			return &conn{Conn: accepted, server: l.server}, nil
+			return &conn{Conn: accepted, server: l.server, done: make(chan struct{})}, nil
 		}
 		_ = accepted.Close()
 	}
@@ -133,6 +133,7 @@ type conn struct {
 	evicted              atomic.Bool
 
 	closed sync.Once
+	done   chan struct{} // closed with the connection
 }
 
 // RemoteAddr returns the client's address.
@@ -240,7 +241,10 @@ func (c *conn) Close() error {
 }
 
 func (c *conn) uncount() {
-	c.closed.Do(func() { c.server.connections.remove(c.key) })
+	c.closed.Do(func() {
+		close(c.done)
+		c.server.connections.remove(c.key)
+	})
 }
 
 func addressOf(a net.Addr) (netip.AddrPort, bool) {

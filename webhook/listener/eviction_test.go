@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/sallyport/sallyport/internal/proxytest"
 )
@@ -113,5 +114,41 @@ func TestOnlyConnectionOfAnAddressStays(t *testing.T) {
 		if err := <-answers; err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestConnectionClosed: a handler learns that the connection of a request has closed, over
+// HTTP/1.1 and HTTP/2, also after it has responded.
+func TestConnectionClosed(t *testing.T) {
+	t.Parallel()
+	for _, http2 := range []bool{false, true} {
+		channels := make(chan (<-chan struct{}), 1)
+		e := newListenerEnv(t, func(c *Config, _ *http.Server) {
+			c.Handlers["/hooks/policy"] = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { channels <- ConnectionClosed(r.Context()) })
+		})
+		transport := &http.Transport{TLSClientConfig: e.client.Clone(), ForceAttemptHTTP2: http2}
+		response, err := transport.RoundTrip(e.request(t, "/hooks/policy"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if response.ProtoMajor != map[bool]int{false: 1, true: 2}[http2] {
+			t.Fatal(response.Proto)
+		}
+		_ = response.Body.Close()
+		closed := <-channels
+		select {
+		case <-closed:
+			t.Error("the connection is open, and closed is reported")
+		default:
+		}
+		transport.CloseIdleConnections()
+		select {
+		case <-closed:
+		case <-time.After(time.Minute):
+			t.Error("the closed connection is not reported")
+		}
+	}
+	if ConnectionClosed(t.Context()) != nil {
+		t.Error("a request of another server has a connection")
 	}
 }

@@ -107,6 +107,15 @@ func New(c Config) *Server {
 	return s
 }
 
+// ConnectionClosed returns a channel that is closed when the connection of a request is, by
+// the request's context. It is nil for a request of another server.
+func ConnectionClosed(ctx context.Context) <-chan struct{} {
+	if c, ok := ctx.Value(connKey{}).(*conn); ok {
+		return c.done
+	}
+	return nil
+}
+
 // connKey is the key of a request's connection in its context.
 type connKey struct{}
 
