@@ -22,9 +22,12 @@ func (s *session) addCompanions(g *group) {
 		if r.companion == nil {
 			continue
 		}
-		r.companion.attempts++
 		for _, e := range r.companion.statements {
-			s.batch.ExecParams(e.sql, e.values, nil, e.formats, nil)
+			if p := s.prepared[e.sql]; p != nil {
+				s.batch.ExecStatement(p, e.values, e.formats, nil)
+			} else {
+				s.batch.ExecParams(e.sql, e.values, nil, e.formats, nil)
+			}
 		}
 	}
 }

@@ -54,6 +54,8 @@ type session struct {
 	reader  bytes.Reader
 	batch   pgconn.Batch
 	counts  []int64 // rows of each statement of the batch
+	// prepared are statements of companions by their text. Nil: it cannot be prepared.
+	prepared map[string]*pgconn.StatementDescription
 	// replication is what the server reports of our commits' way to a standby.
 	replication database.Replication
 	wait        time.Duration
@@ -208,6 +210,9 @@ func (s *session) writeRows(ctx context.Context, g *group) error {
 	}
 	accompanied := g.accompanied()
 	if accompanied {
+		if err := s.prepareCompanions(ctx, g); err != nil {
+			return err
+		}
 		s.addCompanions(g)
 	}
 	results := s.conn.PgConn().ExecBatch(ctx, &s.batch)
