@@ -97,7 +97,8 @@ func raiseFileLimit(t testing.TB, want uint64) uint64 {
 // newSoak is a running server without limits for one step.
 func newSoak(t *testing.T, tunnel string) *fixture {
 	t.Helper()
-	w := newFixture(t, options{extra: soakLimits})
+	// Collections often enough that waiting for one takes no minutes.
+	w := newFixture(t, options{extra: soakLimits, env: []string{"GOGC=20"}})
 	text, err := os.ReadFile(w.config)
 	if err != nil {
 		t.Fatal(err)
@@ -235,7 +236,7 @@ func TestSoakCycles(t *testing.T) {
 		t.Parallel()
 	}
 	raiseFileLimit(t, 20_000)
-	w := newSoak(t, "{idle_timeout: 1s, hello_timeout: 300ms}")
+	w := newSoak(t, "{idle_timeout: 2s, hello_timeout: 300ms}")
 	s := soak{w: w, c: w.anybody(), echo: echo(t).port, silent: newTap(t, "127.0.0.1:0", discardUntilClosed).port,
 		reset: newTap(t, "127.0.0.1:0", func(c net.Conn) {
 			_, _ = c.Read(make([]byte, 16))
@@ -325,10 +326,8 @@ func (s *soak) until(conn net.Conn, head, word string) error {
 	if err != nil || status != 200 {
 		return fmt.Errorf("status %d: %w", status, err)
 	}
-	if _, err := io.WriteString(conn, word); err != nil {
-		return err
-	}
-	_, err = io.Copy(io.Discard, in) // a reset ends it as well
+	_, _ = io.WriteString(conn, word) // on a busy machine the tunnel has ended before
+	_, err = io.Copy(io.Discard, in)  // a reset ends it as well
 	if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
 		return errors.New("the tunnel did not end")
 	}
