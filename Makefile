@@ -25,7 +25,7 @@ FIRST      := $(if $(filter ./...,$(PACKAGES)),./e2e ./policy/rego ./audit/postg
 FUZZTIME   ?= 30s
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-needs test check lint build release step clean needs fuzz bench soak crash fmt
+.PHONY: help demo demo-needs test check lint build release step clean needs fuzz bench soak crash fmt clients clients-needs
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z\/-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,7 @@ lint: ## gofmt, vet, staticcheck, wording, tidy modules
 	$(STATICCHECK) ./...
 	$(NOCGO) $(GO) test -run 'TestDialect|TestSentenceLength' ./internal/archtest
 	cd tools && $(NOCGO) $(GO) vet ./... && $(GO) mod tidy -diff
+	cd tools/clients && $(NOCGO) $(GO) vet ./... && $(GO) mod tidy -diff
 	$(GO) mod verify >/dev/null
 	$(GO) mod tidy -diff
 
@@ -94,6 +95,12 @@ soak: needs ## run the long tests: minutes of attack and of traffic against the 
 	$(GO) test -tags soak -run '$(or $(SOAK),Soak)' -v -count=1 -timeout 60m ./webhook/agent
 	SALLYPORT_RELOADS=1000 $(GO) test -run TestReloadsUnderLoad -v -count=1 -timeout 60m ./policy/rego
 	SALLYPORT_REPOSITORIES=50000 $(GO) test -run TestFullScale -v -count=1 -timeout 30m ./policy/rego
+
+clients: clients-needs ## run every client against the proxy in every way, and write docs/clients.md (CLIENT=part of a name: only these)
+	$(GO) test -run 'TestClients$$' -count=1 -timeout 30m ./e2e -args -clients '$(or $(CLIENT),all)' -update-clients
+
+clients-needs: needs ## install the clients that this machine lacks: Debian's, npm's and Go's
+	@sh tools/clients/needs.sh
 
 fmt: ## format the sources
 	gofmt -w $$(git ls-files '*.go')

@@ -105,6 +105,10 @@ func (a *authority) issue(name string) (*tls.Certificate, error) {
 	return c, nil
 }
 
+// Certificate returns a certificate of the upstream's authority for a name, for
+// another server of the environment.
+func (s *Env) Certificate(name string) (*tls.Certificate, error) { return s.authority.issue(name) }
+
 // WriteCertificate writes a certificate of the upstream's authority for a name
 // or an IP address into the directory, as a TLS listener of the server takes it.
 func (s *Env) WriteCertificate(directory, name string) (certificateFile, keyFile string, err error) {

@@ -1,0 +1,32 @@
+package clientmatrix
+
+// chromium loads a page without a window. The certificate of the target is not its
+// subject, so any is accepted.
+const chromium = `timeout 60 chromium --headless --no-sandbox --disable-gpu --no-first-run --disable-extensions --ignore-certificate-errors \
+  --user-data-dir="$WORK/profile" --proxy-server="$PROXY_HOST:$PROXY_PORT" --dump-dom "$URL/page" 2>"$WORK/errors" >"$WORK/page" || { cat "$WORK/errors" >&2; exit 1; }
+cat "$WORK/page"; grep -q "` + Greeting + `" "$WORK/page"`
+
+// otherClients are browsers, and clients of other protocols than HTTP.
+var otherClients = []*Client{
+	{
+		Name: "psql", Needs: []string{"psql"}, Source: "Debian", Zone: Raw, Port: PostgreSQL, Ways: []Way{Step},
+		Version:  "psql --version",
+		Settings: map[Way]string{Step: `sallyport-step forward "$LOCAL_PORT:$HOST:$PORT"`},
+		Transfer: `psql -X -q -A -t "host=127.0.0.1 port=$LOCAL_PORT user=postgres dbname=postgres sslmode=disable connect_timeout=30" -c "SELECT 'left wall'"`,
+		Want:     "left wall",
+		How:      map[Way]string{Step: "`sallyport-step forward PORT:HOST:PORT`; rule with `protocol: \"any\"`"},
+	},
+	{
+		Name: "Chromium, rule with `ech: true`", Slow: true, Needs: []string{"chromium"}, Source: "Debian", Zone: ECH, Ways: []Way{Step},
+		Version: "chromium --version", Transfer: chromium,
+	},
+	{
+		Name: "Chromium", Slow: true, Needs: []string{"chromium"}, Source: "Debian", Ways: []Way{Step},
+		Version: "chromium --version", Transfer: chromium,
+		Except: map[Way]string{Step: "Chromium sends the extension `encrypted_client_hello`; the rule needs `\"ech\": true`"},
+	},
+	{
+		Name: "Chromium, report mode", Slow: true, Needs: []string{"chromium"}, Source: "Debian", Zone: Report, Ways: []Way{Step},
+		Version: "chromium --version", Transfer: chromium,
+	},
+}
