@@ -82,7 +82,7 @@ func BenchmarkTunnels(b *testing.B) {
 		b.Fatal(err)
 	}
 	targets := []*benchTarget{
-		newBenchServer(b, "paced", withoutRaceDetector(b), database, postgres, to),
+		newBenchServer(b, "paced", released(b), database, postgres, to),
 		newBenchServer(b, "not paced", builds.get(b, "unpaced", withoutPacing), nameDatabase(b, second), postgres, to),
 		newBareProxy(b, to),
 	}

@@ -52,7 +52,7 @@ func newWebhookBench(b *testing.B) *webhookBench {
 	address := freeAddress(b)
 	g.url = "http://" + address + "/hooks/builds"
 	db, _ := newServerDatabase(b)
-	w := newFixture(b, options{program: withoutRaceDetector(b), database: db, extra: fmt.Sprintf(`webhooks:
+	w := newFixture(b, options{program: released(b), database: db, extra: fmt.Sprintf(`webhooks:
   listener: {address: %q}
   receivers:
     - {name: builds, path: /hooks/builds, kind: cloud, secret_file: %q, forward_to: [builds], requests_per_second: 100000}
