@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,59 +29,80 @@ func listOf(e *audit.Event) []audit.SecretAge {
 	return audit.SecretAges(m)
 }
 
+// fakeLog has the ages to record, and the events.
+type fakeLog struct {
+	mu               sync.Mutex
+	ages             []audit.SecretAge
+	events           []*audit.Event
+	fail, incomplete error
+}
+
+func (l *fakeLog) set(change func(*fakeLog)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	change(l)
+}
+
+// recorded returns the ages of each event.
+func (l *fakeLog) recorded() (all [][]audit.SecretAge) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range l.events {
+		all = append(all, listOf(e))
+	}
+	return all
+}
+
+func (l *fakeLog) Ages(context.Context) ([]audit.SecretAge, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ages, l.incomplete
+}
+
+func (l *fakeLog) Record(_ context.Context, e *audit.Event) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.fail == nil {
+		l.events = append(l.events, e)
+	}
+	return l.fail
+}
+
 // TestRecorder: ages are recorded at the start, after a change and once a day, and a failure
 // of the log is repeated.
 func TestRecorder(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		ages := []audit.SecretAge{{Name: "b", Kind: "api_token", Since: began.Add(-100*24*time.Hour + time.Millisecond)}, {Name: "a", Kind: "signing_key"}}
-		var events []*audit.Event
-		var fail, incomplete error
-		r := New(Config{
-			Ages: func(context.Context) ([]audit.SecretAge, error) { return ages, incomplete },
-			Record: func(_ context.Context, e *audit.Event) error {
-				if fail == nil {
-					events = append(events, e)
-				}
-				return fail
-			},
-		})
+		l := &fakeLog{ages: []audit.SecretAge{{Name: "b", Kind: "api_token", Since: began.Add(-100*24*time.Hour + time.Millisecond)}, {Name: "a", Kind: "signing_key"}}}
+		r := New(Config{Ages: l.Ages, Record: l.Record})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { r.Run(ctx); close(done) }()
-		synctest.Wait()
-		if len(events) != 1 || listOf(events[0])[0].Name != "a" || listOf(events[0])[1].Since != began.Add(-100*24*time.Hour).UTC().Truncate(time.Second) {
-			t.Fatalf("at the start: %v", events)
+		after := func(d time.Duration, want int, what string) {
+			t.Helper()
+			time.Sleep(d)
+			synctest.Wait()
+			if got := len(l.recorded()); got != want {
+				t.Errorf("%s: %d events", what, got)
+			}
 		}
-		time.Sleep(23 * time.Hour)
-		synctest.Wait()
-		if len(events) != 1 {
-			t.Errorf("%d events without a change", len(events))
+		after(0, 1, "at the start")
+		if first := l.recorded()[0]; len(first) != 2 || first[0].Name != "a" || first[1].Since != began.Add(-100*24*time.Hour).UTC().Truncate(time.Second) {
+			t.Errorf("at the start: %v", first)
 		}
-		time.Sleep(2 * time.Hour)
-		synctest.Wait()
-		if len(events) != 2 {
-			t.Errorf("%d events after a day", len(events))
-		}
-		fail = errors.New("the log is unavailable")
-		ages = []audit.SecretAge{{Name: "b", Kind: "api_token", Since: time.Now()}}
-		time.Sleep(time.Hour)
-		synctest.Wait()
-		if len(events) != 2 {
-			t.Errorf("%d events", len(events))
-		}
-		fail, incomplete = nil, errors.New("the database is unavailable")
-		time.Sleep(CheckInterval)
-		synctest.Wait()
-		if len(events) != 2 {
-			t.Errorf("an incomplete list is recorded")
-		}
-		incomplete = nil
-		time.Sleep(CheckInterval)
-		synctest.Wait()
-		if len(events) != 3 || len(listOf(events[2])) != 1 {
-			t.Errorf("after a change: %d events", len(events))
+		after(23*time.Hour, 1, "without a change")
+		after(2*time.Hour, 2, "after a day")
+		l.set(func(l *fakeLog) {
+			l.fail, l.ages = errors.New("the log is unavailable"), []audit.SecretAge{{Name: "b", Kind: "api_token", Since: time.Now()}}
+		})
+		after(time.Hour, 2, "while the log is unavailable")
+		l.set(func(l *fakeLog) { l.fail, l.incomplete = nil, errors.New("the database is unavailable") })
+		after(CheckInterval, 2, "with an incomplete list")
+		l.set(func(l *fakeLog) { l.incomplete = nil })
+		after(CheckInterval, 3, "after a change")
+		if last := l.recorded(); len(last[len(last)-1]) != 1 {
+			t.Errorf("after a change: %v", last)
 		}
 		cancel()
 		<-done
