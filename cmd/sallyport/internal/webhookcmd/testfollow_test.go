@@ -96,7 +96,7 @@ func TestFollow(t *testing.T) {
 // that waits, is a failure with its remedy.
 func TestFollowNamesTheFailure(t *testing.T) {
 	t.Parallel()
-	s := newTestSetup(t, toEndpoints("jenkins", "kargo"))
+	s := newTestSetup(t, toEndpoints("jenkins"))
 	var n atomic.Int32
 	s.deliver("jenkins", func(ctx context.Context, task webhook.Task) error {
 		if n.Add(1) == 1 {
@@ -116,19 +116,21 @@ func TestFollowNamesTheFailure(t *testing.T) {
 			t.Errorf("the command ends with %v", err)
 		}
 	}
-	expect([]string{"--wait", "1s"}, "FAILED  forward jenkins: attempt 1 failed: the endpoint responded with status 401: enter the webhook's secret",
-		"FAILED  forward kargo: waiting: no agent fetched the delivery within 1s: start `sallyport webhook agent`")
+	expect([]string{"--wait", "1m"}, "FAILED  forward jenkins: attempt 1 failed: the endpoint responded with status 401: enter the webhook's secret")
 	expire := `UPDATE webhook.tasks SET not_before = '-infinity' WHERE state = 'pending'`
 	pgtest.Exec(t, s.db, expire)
 	pgtest.Eventually(t, "the first delivery ends", func() bool {
 		return pgtest.Value[int](t, s.db, `SELECT count(*) FROM webhook.tasks WHERE state = 'dead'`) == 1
 	})
-	expect([]string{"--wait", "1s", "--repository", "11112222-3333-4444-5555-000000000002"}, "FAILED  forward jenkins: a dead letter after 1 attempts: the endpoint responded with status 410",
+	expect([]string{"--wait", "1m", "--repository", "11112222-3333-4444-5555-000000000002"}, "FAILED  forward jenkins: a dead letter after 1 attempts: the endpoint responded with status 410",
 		"sallyport webhook replay ")
 	if n.Load() != 3 {
 		t.Errorf("%d attempts", n.Load())
 	}
 
+	s.decider = decider(toEndpoints("kargo"))
+	s.serve()
+	expect([]string{"--wait", "100ms"}, "FAILED  forward kargo: waiting: no agent fetched the delivery within 100ms: start `sallyport webhook agent`")
 	s.decider = decider{Reason: webhook.RepositoryNotAllowed}
 	s.serve()
 	expect(nil, "FAILED  decision: deny, webhook_repository_not_listed: name one of the receiver's repositories")
