@@ -78,7 +78,7 @@ func BenchmarkTunnels(b *testing.B) {
 	to := "127.0.0.1:" + echo.port
 	database, postgres := newServerDatabase(b)
 	second := postgres.New(b)
-	if err := migrate(b.Context(), sallyport(b), second.URL("")); err != nil {
+	if err := migrate(b.Context(), released(b), second.URL("")); err != nil {
 		b.Fatal(err)
 	}
 	targets := []*benchTarget{
