@@ -17,6 +17,7 @@ import (
 const (
 	callTimeout = 10 * time.Second // for one request to a running forwarder
 	endTimeout  = 15 * time.Second // for the end of a forwarder
+	stepTimeout = 3 * time.Second  // for what Sallyport knows of the step: a report without it is complete enough
 )
 
 // runningStatus returns the status of the running forwarder; nil: there is none.
@@ -78,7 +79,7 @@ func restoreFiles(dir session.Dir) ([]toolconfig.Problem, error) {
 
 // askStep returns what Sallyport knows of the step of a running forwarder.
 func askStep(ctx context.Context, path string) (*stepapi.Step, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	var step stepapi.Step
 	if err := session.Call(ctx, path, session.Request{Operation: session.OperationStep}, &step); err != nil {

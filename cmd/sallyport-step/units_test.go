@@ -39,9 +39,9 @@ func TestLineWriter(t *testing.T) {
 	if !strings.Contains(text, "lines are missing here") || strings.Count(text, "line\n") < maxLines {
 		t.Errorf("%d lines: %.200s", strings.Count(text, "line\n"), text)
 	}
+	_ = read.Close()
 	l.close()
 	l.print("after the end")
-	_ = read.Close()
 }
 
 // TestContainerAddress: the address for containers is the given one, Bitbucket's, or that

@@ -90,14 +90,14 @@ func scanMavenSettings(text []byte) (at mavenPositions, err error) {
 			if err := at.start(path, tag); err != nil {
 				return at, err
 			}
-			active.start(strings.Join(path, "/"))
+			active.start(shallow(path))
 		case xml.CharData:
 			active.text(token)
 		case xml.EndElement:
 			if len(path) == 0 || path[len(path)-1] != qualifiedName(token.Name) {
 				return at, fmt.Errorf("the file is not valid XML: unexpected </%s>: correct the file", qualifiedName(token.Name))
 			}
-			if err := active.end(strings.Join(path, "/")); err != nil {
+			if err := active.end(shallow(path)); err != nil {
 				return at, err
 			}
 			path = path[:len(path)-1]
@@ -107,6 +107,14 @@ func scanMavenSettings(text []byte) (at mavenPositions, err error) {
 		return at, errors.New("the file is not valid XML: an element is not closed, or there is no element: correct the file")
 	}
 	return at, nil
+}
+
+// shallow is the path of an element that matters here, and "" for a deeper one.
+func shallow(path []string) string {
+	if len(path) > 4 { // settings, proxies, proxy, active
+		return ""
+	}
+	return strings.Join(path, "/")
 }
 
 func qualifiedName(name xml.Name) string {
@@ -147,7 +155,11 @@ func (p *activeProxy) start(path string) {
 	}
 }
 
-func (p *activeProxy) text(t []byte) { p.value += string(t) }
+func (p *activeProxy) text(t []byte) {
+	if p.path == mavenProxyPath+"/active" && len(p.value) < 100 {
+		p.value += string(t)
+	}
+}
 
 func (p *activeProxy) end(path string) error {
 	if path == mavenProxyPath+"/active" && p.path == path {
