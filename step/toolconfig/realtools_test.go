@@ -135,7 +135,7 @@ func (c realTool) run(t *testing.T) {
 // runTool runs a program in the home of the settings, with their variables only.
 func runTool(t *testing.T, s Settings, program string, args ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir = s.Home
