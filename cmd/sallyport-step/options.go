@@ -126,10 +126,10 @@ func (o *options) tokenSource() string {
 // fromEnvironment reports whether the token is a value of the environment.
 func (o *options) fromEnvironment() bool { return o.TokenFile == "" && o.TokenCommand == "" }
 
-// digest identifies the options and the token of the environment: a second start with the
-// same digest keeps the forwarder.
-func (o *options) digest() (string, error) {
-	text, err := json.Marshal(o)
+// digest identifies the options, those about tools, and the token of the environment: a
+// second start with the same digest keeps the forwarder and the files.
+func (o *options) digest(tools toolFlags) (string, error) {
+	text, err := json.Marshal([]any{o, tools.only, tools.without, tools.noProxy})
 	if err != nil {
 		return "", err
 	}

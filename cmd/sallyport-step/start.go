@@ -102,7 +102,7 @@ func (s *starter) run(ctx context.Context) error {
 // obtain returns the running forwarder with the same options, or starts one. What an
 // earlier one left is restored first.
 func (s *starter) obtain(ctx context.Context, dir session.Dir) (status session.Status, fresh bool, err error) {
-	digest, err := s.digest()
+	digest, err := s.digest(s.toolFlags)
 	if err != nil {
 		return status, false, err
 	}

@@ -259,6 +259,11 @@ func TestSecondStart(t *testing.T) {
 	if status != 0 || second.PID == first.PID || !strings.Contains(errOut, "is replaced") || !strings.HasPrefix(out, "origin") {
 		t.Errorf("%d %s%s", status, out, errOut)
 	}
+	// Other options about tools change their files too.
+	out, errOut, status = s.run("set -e\n" + start(p, "--no-proxy cache") + "cat .gradle/gradle.properties\n")
+	if status != 0 || !strings.Contains(errOut, "is replaced") || !strings.Contains(out, "|cache|") {
+		t.Errorf("%d %s%s", status, out, errOut)
+	}
 	// A start that fails leaves no forwarder of another token behind.
 	if _, errOut, status = s.run("set -e\nexport BITBUCKET_STEP_OIDC_TOKEN=a.b.c\n" + start(p, "--allow-uid 12345")); status == 0 || !strings.Contains(errOut, "is replaced") {
 		t.Errorf("%d %s", status, errOut)

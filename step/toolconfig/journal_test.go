@@ -258,6 +258,27 @@ func TestEditedFiles(t *testing.T) {
 	}
 }
 
+// TestOriginalsAreKept: an original that could not be restored is not replaced by that of a
+// later conflict.
+func TestOriginalsAreKept(t *testing.T) {
+	t.Parallel()
+	s, dir := testSettings(t, nil), t.TempDir()
+	maven := filepath.Join(s.Home, ".m2/settings.xml")
+	for _, original := range []string{"<settings>1</settings>", "<settings>2</settings>"} {
+		write(t, maven, original, 0o600)
+		apply(t, open(t, dir), s)
+		write(t, maven, "<settings>mine</settings>", 0o600)
+		if problems, err := open(t, dir).Restore(); err != nil || len(problems) != 1 {
+			t.Fatal(problems, err)
+		}
+	}
+	for name, want := range map[string]string{"original-1-settings.xml": "<settings>1</settings>", "original-2-settings.xml": "<settings>2</settings>"} {
+		if got, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(got) != want {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+}
+
 // TestUnsafeFiles: files that are not the user's own are not changed.
 func TestUnsafeFiles(t *testing.T) {
 	t.Parallel()

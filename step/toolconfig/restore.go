@@ -25,7 +25,7 @@ func (j *Journal) Restore() ([]Problem, error) {
 		kept := ""
 		if err := j.restore(e); err != nil {
 			if e.Backup != "" {
-				kept = filepath.Join(j.dir, "original-"+e.Backup+"-"+filepath.Base(e.Path))
+				kept = j.keptName(e)
 				err = fmt.Errorf("%w; the original is %s", err, kept)
 			}
 			problems = append(problems, Problem{e.Tool, e.Path, err})
@@ -38,6 +38,16 @@ func (j *Journal) Restore() ([]Problem, error) {
 		return problems, err
 	}
 	return problems, durable.SyncDirectory(j.dir)
+}
+
+// keptName returns a new name for an original that is still needed.
+func (j *Journal) keptName(e entry) string {
+	for n := 1; ; n++ {
+		name := filepath.Join(j.dir, fmt.Sprintf("original-%d-%s", n, filepath.Base(e.Path)))
+		if _, err := os.Lstat(name); err != nil {
+			return name
+		}
+	}
 }
 
 // forget removes the last entry, durably, and then its backup. kept is the name that the
