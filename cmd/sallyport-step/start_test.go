@@ -5,6 +5,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -93,14 +94,52 @@ func searchToken(t *testing.T, s *step, outputs ...string) {
 		found("the output", out)
 	}
 	found("a file", snapshot(t, filepath.Dir(s.home)))
-	status := s.status()
+	for name, text := range processTexts(t, s.status().PID) {
+		found(name+" of the forwarder", text)
+	}
+}
+
+// processTexts are what other processes can read of a process.
+func processTexts(t *testing.T, pid int) map[string]string {
+	t.Helper()
+	texts := map[string]string{}
 	for _, name := range []string{"environ", "cmdline"} {
-		text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(status.PID), name))
+		text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), name))
 		if err != nil {
 			t.Fatal(err)
 		}
-		found(name+" of the forwarder", string(text))
+		texts[name] = string(text)
 	}
+	return texts
+}
+
+// TestHandoverIsNeeded: a process that gets the token in its environment or its arguments
+// shows it to processTexts.
+func TestHandoverIsNeeded(t *testing.T) {
+	t.Parallel()
+	cmd := exec.Command("sh", "-c", "echo ready; read line", testToken)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), defaultTokenVariable + "=" + testToken}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(out, make([]byte, len("ready\n"))); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range processTexts(t, cmd.Process.Pid) {
+		if !strings.Contains(text, testToken) {
+			t.Errorf("the token is not found in %s", name)
+		}
+	}
+	_ = in.Close()
+	_ = cmd.Wait()
 }
 
 // status is that of the step's forwarder.
