@@ -32,19 +32,23 @@ func TestStartAndStop(t *testing.T) {
 			t.Fatal(err)
 		}
 		before := snapshot(t, filepath.Dir(s.home))
-		out, errOut, status := s.run("set -eu\nexport HTTP_PROXY=mine\n" + start(p, "--unset-token") + curlAllowed +
-			"curl -sS -p http://denied.test/ || echo \" curl $?\"\n" +
+		cmd, outFile, errFile := s.command(t.TempDir(), "set -eu\nexport HTTP_PROXY=mine\n"+start(p, "--unset-token")+curlAllowed+
+			"curl -sS -p http://denied.test/ || echo \" curl $?\"\n"+
 			"echo \"token ${BITBUCKET_STEP_OIDC_TOKEN-unset}\"\ncat .gradle/gradle.properties\nls -l .gradle\nenv\n")
+		s.redirect(cmd, outFile, errFile)
+		_ = cmd.Run()
+		out, errOut, status := s.read(outFile), s.read(errFile), cmd.ProcessState.ExitCode()
 		if status != 0 || !strings.Contains(out, `origin /x authorization="" proxy=""`) || !strings.Contains(out, "curl 56") || !strings.Contains(out, "token unset") || !strings.Contains(out, "systemProp.https.proxyHost=127.0.0.1") {
 			t.Errorf("status %d: %s\n%s", status, out, errOut)
-		}
-		if !strings.Contains(errOut, "sallyport: denied denied.test:80: no_rule_matched: the test refuses it; decision 01a1fdf4") || !strings.Contains(errOut, "(acme/app, enforce mode)") {
-			t.Errorf("standard error: %s", errOut)
 		}
 		searchToken(t, s, out, errOut)
 		stopped, summary, status := s.run("set -eu\n" + start(p, "") + "HTTP_PROXY=\neval \"$(sallyport-step stop)\"\necho \"${HTTPS_PROXY-unset} ${JAVA_TOOL_OPTIONS-unset} ${SALLYPORT_STEP_SESSION-unset}\"\n")
 		if status != 0 || stopped != "unset unset unset\n" || !strings.Contains(summary, "denied           1  denied.test:80") || !strings.Contains(summary, "allowed          1  origin.test:80") {
 			t.Errorf("stop: status %d: %q\n%s", status, stopped, summary)
+		}
+		errOut = s.read(errFile) // complete after the end of the forwarder
+		if !strings.Contains(errOut, "sallyport: denied denied.test:80: no_rule_matched: the test refuses it; decision 01a1fdf4") || !strings.Contains(errOut, "(acme/app, enforce mode)") {
+			t.Errorf("standard error: %s", errOut)
 		}
 		if after := snapshot(t, filepath.Dir(s.home)); after != before {
 			t.Errorf("before:\n%s\nafter:\n%s", before, after)
