@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -64,6 +65,7 @@ func newSallyport(t *testing.T) *sallyport {
 	s.target = s.origin.Listener.Addr().String()
 	server := httptest.NewUnstartedServer(s)
 	server.EnableHTTP2 = false
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // of connections that were kept ready
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	s.url = server.URL
