@@ -46,18 +46,39 @@ func plainProgram(t *testing.T) string {
 
 // withoutRaceDetector runs the test in a build without the race detector if this build has
 // it, and reports whether it did. It is for tests whose thousands of rows take ten times as
-// long with the detector, and for tests of time and memory. Other tests use the same code
-// with the detector.
+// long with the detector. Other tests use the same code with the detector.
 func withoutRaceDetector(t *testing.T) bool {
 	t.Helper()
 	if raceFactor == 1 {
 		return false
 	}
+	runPlain(t)
+	return true
+}
+
+// aloneVariable names the test that a process of [inOwnProcess] runs.
+const aloneVariable = "SALLYPORT_TEST_ALONE"
+
+// inOwnProcess runs the test in a process of its own without the race detector, and reports
+// whether it did. It is for tests that measure memory or time: what other tests of a process
+// have left counts too.
+func inOwnProcess(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(aloneVariable) == t.Name() {
+		return false
+	}
+	runPlain(t, aloneVariable+"="+t.Name())
+	return true
+}
+
+// runPlain runs the test by [plainProgram].
+func runPlain(t *testing.T, env ...string) {
+	t.Helper()
 	cmd := exec.CommandContext(t.Context(), plainProgram(t), "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=10m",
 		"-test.parallel="+flag.Lookup("test.parallel").Value.String())
+	cmd.Env = append(os.Environ(), env...)
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()+" ") {
 		t.Fatalf("%s: %v\n%s", cmd, err, out)
 	}
-	return true
 }
