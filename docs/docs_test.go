@@ -90,6 +90,12 @@ func TestReasonsPage(t *testing.T) {
 			t.Errorf("reasons.md has %q for %s, and a receiver answers %s", documented[problem], problem, want)
 		}
 	}
+	for _, reason := range constantsOf(t, "../step/forwarder/reason.go", nil) {
+		known[reason] = true
+		if documented[reason] == "" {
+			t.Errorf("reasons.md has no row for %s of the forwarder in a step", reason)
+		}
+	}
 	for reason := range documented {
 		if !known[reason] {
 			t.Errorf("reasons.md has %s, which is not a reason", reason)

@@ -69,7 +69,7 @@ func (f *Forwarder) accepted(c net.Conn, admit func(net.Conn) *Refusal) {
 	default:
 		f.stats.overLimit()
 		f.routines.Go(func() {
-			f.reject(t, answer(local(http.StatusServiceUnavailable, "too_many_connections",
+			f.reject(t, answer(local(http.StatusServiceUnavailable, tooManyConnections,
 				"the step's forwarder has as many connections as it may have", "open fewer connections at once")))
 		})
 	}
@@ -132,7 +132,7 @@ func (f *Forwarder) begin(t *toolConn, admit func(net.Conn) *Refusal) {
 // unsupported answers a client that speaks another protocol, and prints the remedy: the
 // client cannot show it.
 func (f *Forwarder) unsupported(t *toolConn, protocol string, reply []byte) {
-	f.refused(*connectionRefusal("a tool", local(http.StatusBadRequest, "request_invalid",
+	f.refused(*connectionRefusal("a tool", local(http.StatusBadRequest, requestInvalid,
 		"it speaks "+protocol+" to the forwarder", "write the proxy's URL with http:// or socks5://")))
 	t.answerAndLinger(reply)
 }

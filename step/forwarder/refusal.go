@@ -71,11 +71,11 @@ func local(status int, reason, message, next string) *upstream.Refusal {
 func failure(err error) *upstream.Refusal {
 	switch {
 	case errors.Is(err, upstream.ErrTarget):
-		return local(http.StatusBadRequest, "target_invalid", "the target is not host:port in printable ASCII", "correct the URL")
+		return local(http.StatusBadRequest, targetInvalid, "the target is not host:port in printable ASCII", "correct the URL")
 	case errors.Is(err, upstream.ErrToken):
-		return local(http.StatusForbidden, "token_unavailable", strings.TrimPrefix(err.Error(), upstream.ErrToken.Error()+": "), "check the source of the step's token")
+		return local(http.StatusForbidden, tokenUnavailable, strings.TrimPrefix(err.Error(), upstream.ErrToken.Error()+": "), "check the source of the step's token")
 	}
-	return local(http.StatusBadGateway, "proxy_unreachable", err.Error(), "check that Sallyport runs and can be reached from the step; sallyport-step doctor checks each part")
+	return local(http.StatusBadGateway, proxyUnreachable, err.Error(), "check that Sallyport runs and can be reached from the step; sallyport-step doctor checks each part")
 }
 
 // final returns a refusal as the tool receives it. A 407 becomes 403: a tool that has no

@@ -90,11 +90,11 @@ func (c *toolContent) Read(b []byte) (int, error) {
 func unfit(r *http.Request) *upstream.Refusal {
 	switch scheme, _, found := strings.Cut(r.RequestURI, "://"); {
 	case !found:
-		return local(http.StatusBadRequest, "request_invalid", "this is a proxy, and the request names no absolute URL", "use the address as a proxy, not as a server")
+		return local(http.StatusBadRequest, requestInvalid, "this is a proxy, and the request names no absolute URL", "use the address as a proxy, not as a server")
 	case !strings.EqualFold(scheme, "http"):
-		return local(http.StatusBadRequest, "request_invalid", "a request with the scheme "+scheme+" cannot be sent to a proxy", "use CONNECT for https, as most clients do by themselves")
+		return local(http.StatusBadRequest, requestInvalid, "a request with the scheme "+scheme+" cannot be sent to a proxy", "use CONNECT for https, as most clients do by themselves")
 	case r.URL.Host == "":
-		return local(http.StatusBadRequest, "target_invalid", "the URL has no host", "correct the URL")
+		return local(http.StatusBadRequest, targetInvalid, "the URL has no host", "correct the URL")
 	}
 	return nil
 }

@@ -13,7 +13,7 @@ import (
 func (f *Forwarder) socks(t *toolConn) {
 	target, err := socks.Target(t)
 	if errors.Is(err, socks.ErrProtocol) {
-		f.refused(*connectionRefusal("a tool", local(http.StatusBadRequest, "request_invalid", err.Error(), "use SOCKS 5 without authentication, or the HTTP proxy")))
+		f.refused(*connectionRefusal("a tool", local(http.StatusBadRequest, requestInvalid, err.Error(), "use SOCKS 5 without authentication, or the HTTP proxy")))
 		t.answerAndLinger(nil)
 		return
 	}
@@ -41,7 +41,7 @@ func replyTo(r *upstream.Refusal) socks.Reply {
 	switch r.Reason {
 	case "target_unreachable":
 		return socks.ConnectionRefused
-	case "name_unresolved", "target_invalid":
+	case "name_unresolved", targetInvalid:
 		return socks.HostUnreachable
 	case "target_timeout", "upstream_timeout":
 		return socks.TTLExpired

@@ -54,7 +54,7 @@ func admitNetwork(c net.Conn, networks []netip.Prefix) *Refusal {
 }
 
 func notAdmitted(who, why string) *Refusal {
-	return connectionRefusal(who, local(http.StatusForbidden, "peer_not_admitted", why,
+	return connectionRefusal(who, local(http.StatusForbidden, peerNotAdmitted, why,
 		"run the tool as the user that started the forwarder, or admit its user with --allow-uid"))
 }
 
