@@ -46,6 +46,7 @@ type conn struct {
 	evicted   atomic.Bool // by the server's limiter of idle connections
 	state     atomic.Int32
 	cut       atomic.Bool // no body is read from now on
+	connects  bool        // a CONNECT has no response so far
 	drain     time.Time   // deadline while an unread body is drained
 }
 

@@ -37,9 +37,16 @@ func (c *conn) connect(h *head) (tunnel *handover) {
 		Gone: func() bool { return isClosed(c.raw) },
 	}
 	attempt.Credential, attempt.CredentialError = h.readCredential()
+	c.connects = true
+	defer func() {
+		if p := recover(); p != nil {
+			c.answerPanic(p)
+		}
+	}()
 	a, refusal := s.config.Gate.Admit(s.context, attempt)
 	c.headBytes.Release() // an admission has them under its step's limits
 	if refusal != nil {
+		c.connects = false
 		c.answer(refusal)
 		return nil
 	}
@@ -58,6 +65,7 @@ func (c *conn) connect(h *head) (tunnel *handover) {
 	if refusal != nil {
 		outcome = proxy.Outcome{Cause: refusal.Cause(), Status: refusal.Status}
 		a.Close(outcome)
+		c.connects = false
 		c.answer(refusal)
 		return nil
 	}
@@ -77,8 +85,19 @@ func (c *conn) connect(h *head) (tunnel *handover) {
 		inside: &inside{host: a.Target.Host, port: a.Target.Port, credential: attempt.Credential, client: c.client, peer: c.peer}}
 }
 
+// answerPanic answers a CONNECT that a panic has interrupted. Some clients (undici) repeat
+// without end a CONNECT whose connection is reset without a response.
+func (c *conn) answerPanic(p any) {
+	c.server.panicked(c.listener.Name, p)
+	if c.connects {
+		c.connects = false
+		c.answer(proxy.NewRefusal(policy.InternalError, "the proxy failed while it processed the request"))
+	}
+}
+
 // establish answers 200 and removes all deadlines of the connection.
 func (c *conn) establish() bool {
+	c.connects = false
 	answer := c.server.established[c.minor]
 	// A first response always fits into the socket's buffer; a later one may not.
 	if c.requests > 0 && c.stream.SetWriteDeadline(time.Now().Add(c.server.config.WriteTimeout)) != nil {

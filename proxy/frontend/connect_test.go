@@ -164,11 +164,14 @@ func TestTooManyConnections(t *testing.T) {
 
 func TestPanicEndsOneConnection(t *testing.T) {
 	s := start(t, func(s *env, _ *Config, _ *ListenerConfig) { s.panics = true })
-	if got := s.dial(t).send("CONNECT up.test:443 HTTP/1.1\r\n" + good + "\r\n").rest(); got != "" {
+	if got := s.dial(t).send("CONNECT up.test:443 HTTP/1.1\r\n" + good + "\r\n").rest(); !strings.HasPrefix(got, "HTTP/1.1 500 Sallyport internal_error\r\n") {
+		t.Errorf("got %q", got)
+	}
+	if got := s.dial(t).send("GET http://up.test/ HTTP/1.1\r\nHost: x\r\n" + good + "\r\n").rest(); got != "" {
 		t.Errorf("got %q", got)
 	}
 	settle(t, s.server)
-	if s.panicked.Load() != 1 {
+	if s.panicked.Load() != 2 {
 		t.Errorf("%d panics counted", s.panicked.Load())
 	}
 	log := s.log.String()
@@ -242,4 +245,69 @@ func TestEstablishedAnswer(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", version, got, want)
 		}
 	}
+}
+
+// TestConnectIsAlwaysAnswered: whatever ends a CONNECT, the client reads a response.
+func TestConnectIsAlwaysAnswered(t *testing.T) {
+	const request = "CONNECT up.test:443 HTTP/1.1\r\n" + "Proxy-Authorization: Bearer good\r\n\r\n"
+	t.Run("a shutdown that does not wait, while it is decided", func(t *testing.T) {
+		s := start(t, func(s *env, c *Config, _ *ListenerConfig) {
+			s.entered, s.hold = make(chan struct{}, 1), make(chan struct{})
+			c.LingerTimeout = time.Minute // the decision ends long before
+		})
+		c := s.dial(t).send(request)
+		<-s.entered
+		down := make(chan struct{})
+		go func() {
+			defer close(down)
+			ctx, cancel := context.WithCancel(context.Background())
+			cancel()
+			s.gate.CloseAdmission()
+			_ = s.server.Shutdown(ctx)
+		}()
+		proxytest.Eventually(t, "requests are canceled", func() bool { return s.server.context.Err() != nil })
+		close(s.hold)
+		if resp, _ := c.answer("CONNECT"); resp.StatusCode == 0 {
+			t.Errorf("answered %s", resp.Status)
+		}
+		_ = c.Close()
+		<-down
+	})
+	t.Run("a shutdown that does not wait, within the head", func(t *testing.T) {
+		s := start(t, nil)
+		c := s.dial(t).send(request[:20])
+		proxytest.Eventually(t, "the connection is served", func() bool { return s.server.Connections() == 1 })
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = s.server.Shutdown(ctx)
+		if got := c.rest(); !strings.HasPrefix(got, "HTTP/1.1 503 Sallyport shutting_down\r\n") {
+			t.Errorf("got %q", got)
+		}
+	})
+	for name, c := range map[string]struct {
+		change func(*env)
+		reason string
+	}{
+		"closed admission": {func(s *env) { s.gate.CloseAdmission() }, "shutting_down"},
+		"emergency stop":   {func(s *env) { s.gate.Stop() }, "emergency_stop"},
+		"the log":          {func(s *env) { s.away.Store(true) }, "audit_unavailable"},
+		"a revoked step":   {func(s *env) { s.revoked.Store(true) }, "credential_revoked"},
+		"a panic":          {func(s *env) { s.panics = true }, "internal_error"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, nil)
+			c.change(s)
+			if resp, _ := s.dial(t).send(request).answer("CONNECT"); resp.Header.Get("Sallyport-Reason") != c.reason {
+				t.Errorf("answered %s", resp.Status)
+			}
+		})
+	}
+	t.Run("too many connections", func(t *testing.T) {
+		s := start(t, func(_ *env, c *Config, _ *ListenerConfig) { c.MaxConnections = 1 })
+		s.dial(t)
+		proxytest.Eventually(t, "the first is open", func() bool { return s.server.Connections() == 1 })
+		if resp, _ := s.dial(t).send(request).answer("CONNECT"); resp.Header.Get("Sallyport-Reason") != "overloaded" {
+			t.Errorf("answered %s", resp.Status)
+		}
+	})
 }

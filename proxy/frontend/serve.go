@@ -83,15 +83,15 @@ func (s *Server) accept(accepted net.Conn, lc *ListenerConfig) {
 	client = netip.AddrPortFrom(client.Addr().Unmap().WithZone(""), client.Port())
 	c := &conn{server: s, listener: lc, raw: stream, stream: stream, client: client}
 	s.mu.Lock()
-	if s.closing {
-		s.mu.Unlock()
-		_ = accepted.Close()
-		return
-	}
 	s.routines.Add(1)
-	if s.open.Add(1) > int64(s.config.MaxConnections) {
+	if open := s.open.Add(1); s.closing || open > int64(s.config.MaxConnections) {
+		closing := s.closing
 		s.mu.Unlock()
-		s.rejectOverLimit(c)
+		if closing {
+			s.reject(c, proxy.NewRefusal(policy.ShuttingDown, "this instance is shutting down"))
+		} else {
+			s.reject(c, proxy.NewRefusal(policy.Overloaded, "this instance has as many connections as it may have"))
+		}
 		return
 	}
 	s.conns[c] = struct{}{}
@@ -103,9 +103,9 @@ func (s *Server) accept(accepted net.Conn, lc *ListenerConfig) {
 // are closed without an answer.
 const maxRejecting = 64
 
-// rejectOverLimit answers a connection over the limit without reading from it first.
-func (s *Server) rejectOverLimit(c *conn) {
-	s.config.Observer.Refused(c.listener.Name, policy.Overloaded)
+// reject answers a connection that is not served, without reading from it first.
+func (s *Server) reject(c *conn, r *proxy.Refusal) {
+	s.config.Observer.Refused(c.listener.Name, r.Reason)
 	done := func() {
 		_ = c.stream.Close()
 		s.open.Add(-1)
@@ -125,7 +125,7 @@ func (s *Server) rejectOverLimit(c *conn) {
 			c.rejectNotTLS()
 			return
 		}
-		c.answer(proxy.NewRefusal(policy.Overloaded, "this instance has as many connections as it may have"))
+		c.answer(r)
 	}()
 }
 
@@ -172,6 +172,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	err := s.waitDrained(ctx)
 	if err != nil {
 		s.cancel()
+		s.endConnections()
 		s.mu.Lock()
 		for c := range s.conns {
 			_ = c.stream.Close()
@@ -193,6 +194,19 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		case <-time.After(drainRound):
 		}
 	}
+}
+
+// endConnections lets what is in progress answer before its connection is closed: the
+// context of all requests is canceled, and what reads a head stops.
+func (s *Server) endConnections() {
+	s.mu.Lock()
+	for c := range s.conns {
+		c.Evict()
+	}
+	s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), s.config.LingerTimeout)
+	defer cancel()
+	_ = s.waitDrained(ctx)
 }
 
 const drainRound = 20 * time.Millisecond
