@@ -37,6 +37,8 @@ type Config struct {
 	Log       Log
 	// DataDirectory is where the server keeps its own state. It may not exist yet; if it exists, it is a directory.
 	DataDirectory string
+	// StepBinaries is the directory of the builds of sallyport-step; "": none are offered. It may not exist yet.
+	StepBinaries string
 
 	warnings []Warning
 }

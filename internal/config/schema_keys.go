@@ -25,6 +25,7 @@ func rootFields(c *Config) []field {
 		section("log", &c.Log, logFields, "The server's own log, on standard error."),
 		scalar("data_directory", &c.DataDirectory, directoryToBe, "The server's own state: control socket, embedded database, journal. Created if it does not exist.",
 			fallback("./sallyport-data")),
+		scalar("step_binaries", &c.StepBinaries, policyDirectory, "The builds of `sallyport-step` that steps download at `/sallyport-step/`, with their `.sha256` files, as `make step` writes them to `bin/step`. Absent: none are offered."),
 	}
 }
 

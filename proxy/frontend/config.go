@@ -14,6 +14,7 @@ import (
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/fair"
 	"github.com/sallyport/sallyport/internal/stepapi"
+	"github.com/sallyport/sallyport/internal/stepbinaries"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/proxy"
 )
@@ -64,6 +65,9 @@ type Config struct {
 	// as a step. Both nil: the resources of steps do not exist.
 	Steps         Steps
 	Authenticator proxy.Authenticator
+
+	// Binaries has the builds of sallyport-step that clients may download; nil: none.
+	Binaries *stepbinaries.Directory
 
 	Log      *slog.Logger // nil: none
 	Observer Observer     // nil: none

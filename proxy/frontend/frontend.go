@@ -56,6 +56,7 @@ func New(c Config) (*Server, error) {
 		drained:   make(chan struct{}),
 		reading:   fair.New(stepRequests),
 		checking:  fair.New(networkChecks),
+		downloads: fair.New(binaryDownloads),
 		heads:     headShares(c.HeadBytes, c.HeadBytesPerClient),
 		longHeads: fair.New(*c.longHeads),
 		idle:      eviction.New(c.MaxIdle, c.MaxIdlePerClient),

@@ -38,7 +38,9 @@ type Server struct {
 
 	reading       *fair.Limiter // requests for /step, by step
 	checking      *fair.Limiter // network checks, by step
+	downloads     *fair.Limiter // of builds of sallyport-step, by address
 	stepReads     atomic.Uint64
+	binariesSent  atomic.Uint64
 	networkChecks atomic.Uint64
 
 	mu        sync.Mutex
@@ -59,6 +61,9 @@ func (s *Server) Idle() int {
 
 // StepReads returns how often steps have read their requests or had targets evaluated.
 func (s *Server) StepReads() uint64 { return s.stepReads.Load() }
+
+// BinariesSent returns how many builds of sallyport-step, and digests of them, were sent.
+func (s *Server) BinariesSent() uint64 { return s.binariesSent.Load() }
 
 // NetworkChecks returns how many network checks of steps were recorded.
 func (s *Server) NetworkChecks() uint64 { return s.networkChecks.Load() }

@@ -56,6 +56,8 @@ func (c *conn) serveOwn(h *head) bool {
 		c.answerStep(h)
 	case path == stepapi.PathNetworkCheck && s.config.Steps != nil:
 		c.acceptNetworkCheck(h)
+	case strings.HasPrefix(path, stepapi.PathBinaries):
+		c.serveBinary(h, strings.TrimPrefix(path, stepapi.PathBinaries))
 	default:
 		return false
 	}

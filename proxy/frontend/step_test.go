@@ -2,11 +2,16 @@ package frontend
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -15,8 +20,10 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/fair"
 	"github.com/sallyport/sallyport/internal/proxytest"
 	"github.com/sallyport/sallyport/internal/stepapi"
+	"github.com/sallyport/sallyport/internal/stepbinaries"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -383,5 +390,66 @@ func TestNetworkCheck(t *testing.T) {
 	s.away.Store(false)
 	if n := len(s.kinds()); n != 1 {
 		t.Errorf("recorded: %v", s.kinds())
+	}
+}
+
+// TestBinaries: a build and its digest are sent without a credential, and nothing else of
+// the directory.
+func TestBinaries(t *testing.T) {
+	dir := t.TempDir()
+	sum := sha256.Sum256([]byte("a build"))
+	for name, content := range map[string]string{"linux-amd64": "a build", "linux-amd64.sha256": hex.EncodeToString(sum[:]) + "  linux-amd64\n", "secret": "secret"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := start(t, func(_ *env, c *Config, _ *ListenerConfig) { c.Binaries = stepbinaries.New(dir) })
+	resp, body := s.dial(t).send(get("/sallyport-step/linux-amd64", "")).answer("GET")
+	if resp.StatusCode != 200 || body != "a build" || resp.Header.Get("Repr-Digest") != "sha-256=:"+base64.StdEncoding.EncodeToString(sum[:])+":" {
+		t.Errorf("%s %v %q", resp.Status, resp.Header, body)
+	}
+	if resp, body := s.dial(t).send(get("/sallyport-step/linux-amd64.sha256", "")).answer("GET"); resp.StatusCode != 200 || body != hex.EncodeToString(sum[:])+"  linux-amd64\n" {
+		t.Errorf("%s %q", resp.Status, body)
+	}
+	if resp, body := s.dial(t).send(strings.Replace(get("/sallyport-step/linux-amd64", ""), "GET", "HEAD", 1)).answer("HEAD"); resp.StatusCode != 200 || body != "" || resp.ContentLength != 7 {
+		t.Errorf("HEAD: %s %q", resp.Status, body)
+	}
+	for path, status := range map[string]int{
+		"/sallyport-step/": 404, "/sallyport-step/secret": 404, "/sallyport-step/../secret": 404, "/sallyport-step/..%2fsecret": 404,
+		"/sallyport-step/linux-arm64": 404, "/sallyport-step/linux-amd64?x": 400, "/sallyport-step/linux-amd64.sha256.sha256": 404, "/sallyport-step": 400,
+	} {
+		if resp, body := s.dial(t).send(get(path, "")).answer("GET"); resp.StatusCode != status || strings.Contains(body, "secret") && !strings.Contains(path, "secret") {
+			t.Errorf("%s: %s %q", path, resp.Status, body)
+		}
+	}
+	if resp, _ := s.dial(t).send(strings.Replace(get("/sallyport-step/linux-amd64", ""), "GET", "POST", 1)).answer("POST"); resp.StatusCode != 405 {
+		t.Errorf("POST: %s", resp.Status)
+	}
+	without := start(t, nil)
+	if resp, body := without.dial(t).send(get("/sallyport-step/linux-amd64", "")).answer("GET"); resp.StatusCode != 404 || !strings.Contains(body, "step_binaries") {
+		t.Errorf("without builds: %s %q", resp.Status, body)
+	}
+}
+
+// TestDownloadsAreShared: an address that reads slowly does not use the turns of another.
+func TestDownloadsAreShared(t *testing.T) {
+	s := start(t, nil)
+	var slow []fair.Slot
+	for range binaryDownloads.Repository.Slots {
+		lease, err := s.server.downloads.TryAcquire(fair.Subject{Repository: "192.0.2.1"}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		slow = append(slow, lease)
+	}
+	if _, err := s.server.downloads.TryAcquire(fair.Subject{Repository: "192.0.2.1"}, 0); err == nil {
+		t.Error("an address has more turns than its share")
+	}
+	lease, err := s.server.downloads.TryAcquire(fair.Subject{Repository: "192.0.2.2"}, 0)
+	if err != nil {
+		t.Errorf("another address: %v", err)
+	}
+	for _, l := range append(slow, lease) {
+		l.Release()
 	}
 }

@@ -54,6 +54,7 @@ not run is not started.`,
 			report.out = c.OutOrStdout()
 		}
 		checkCertificates(report, cfg)
+		checkStepBinaries(report, cfg)
 		if cfg.Policy.Git == nil || *online {
 			checkPolicy(c.Context(), report, cfg, *online)
 		}

@@ -20,6 +20,7 @@ import (
 	"github.com/sallyport/sallyport/identity/bitbucket"
 	"github.com/sallyport/sallyport/internal/admin"
 	"github.com/sallyport/sallyport/internal/config"
+	"github.com/sallyport/sallyport/internal/stepbinaries"
 	"github.com/sallyport/sallyport/internal/systemd"
 	"github.com/sallyport/sallyport/proxy"
 	"github.com/sallyport/sallyport/proxy/dns"
@@ -165,13 +166,21 @@ func (s *server) buildGate(context.Context) error {
 	s.forwarder = goproxy.New(goproxy.Config{Log: s.log.With("component", "forward"), Tracker: s.tracker, MaxLifetime: tunnel.MaxLifetime})
 	s.atClose(s.forwarder.Close)
 	s.front, err = frontend.New(frontend.Config{
-		Gate: s.gate, Tracker: s.tracker, Forwarder: s.forwarder, Steps: s.steps, Authenticator: s.authenticator,
+		Gate: s.gate, Tracker: s.tracker, Forwarder: s.forwarder, Steps: s.steps, Authenticator: s.authenticator, Binaries: s.stepBinaries(),
 		Log: s.log.With("component", "frontend"), Observer: observer,
 		MaxHeadBytes: s.config.Limits.MaxHeaderBytes, HeadTimeout: s.config.Limits.ReadHeaderTimeout,
 		MaxConnections: s.config.Limits.MaxConnections, MaxIdlePerClient: s.config.Limits.MaxIdlePerClient,
 		HeadBytes: int64(s.config.Limits.Total.PendingHeaderBytes), HeadBytesPerClient: int64(s.config.Limits.Repository.PendingHeaderBytes),
 	})
 	return err
+}
+
+// stepBinaries returns the builds of sallyport-step that steps may download; nil: none.
+func (s *server) stepBinaries() *stepbinaries.Directory {
+	if s.config.StepBinaries == "" {
+		return nil
+	}
+	return stepbinaries.New(s.config.StepBinaries)
 }
 
 // watch registers the checks, details, warnings and metrics of this instance with the
@@ -223,6 +232,7 @@ func (s *server) watch() {
 	s.metrics.Gauge("sallyport_revocations", "Revocations in force.", func() float64 { return float64(s.store.Status().Revocations) })
 	s.metrics.Gauge("sallyport_tunnels", "Open tunnels.", func() float64 { return float64(s.tracker.Len()) })
 	s.metrics.Counter("sallyport_step_reads_total", "Requests in which a step read its own requests, or had targets evaluated.", func() float64 { return float64(s.front.StepReads()) })
+	s.metrics.Counter("sallyport_step_binaries_sent_total", "Builds of sallyport-step, and digests of them, that were sent.", func() float64 { return float64(s.front.BinariesSent()) })
 	s.metrics.Counter("sallyport_network_checks_total", "Results of network checks that steps posted and the audit log recorded.", func() float64 { return float64(s.front.NetworkChecks()) })
 	s.metrics.Gauge("sallyport_idle_connections", "Client connections whose next request has not arrived.", func() float64 { return float64(s.front.Idle()) })
 	s.metrics.Gauge("sallyport_connections", "Open client connections, tunnels included.", func() float64 { return float64(s.front.Connections()) })
