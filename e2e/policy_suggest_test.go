@@ -36,17 +36,22 @@ report contains {"rule": "observed"} if input.principal.repository.full_name != 
 		{"acme/tools", "", "main", "registry.example:443"},
 		{"acme/own", "", "main", "own.example:443"},
 	}
+	observed = append(observed, [4]string{"acme/website", "", "main", "my_bucket.example:443"})
 	for i := range 6 {
 		observed = append(observed, [4]string{"acme/website", "", "main", string(rune('a'+i)) + ".bucket.store.example:443"})
 	}
 	for i, o := range observed {
 		id := s.recordDecision(o[0], o[1], o[2], o[3])
 		// Allowed is not the same as passed: the first tunnel was cut at its beginning.
-		reason := map[int]string{0: "hello_encrypted", 1: "finished", 2: "idle_timeout"}[i]
+		reason := map[int]string{0: "hello_encrypted", 1: "finished", 2: "idle_timeout", 7: "hello_encrypted", 9: "hello_missing"}[i]
 		if reason == "" {
 			continue
 		}
-		if err := s.log.Record(t.Context(), &audit.Event{Time: s.now.Add(time.Minute), Kind: audit.KindTunnelClosed, DecisionID: id, CloseReason: reason}); err != nil {
+		kind := audit.KindTunnelClosed
+		if i == 7 || i == 9 {
+			kind = audit.KindWouldClose // report mode let it continue
+		}
+		if err := s.log.Record(t.Context(), &audit.Event{Time: s.now.Add(time.Minute), Kind: kind, DecisionID: id, CloseReason: reason}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -69,7 +74,8 @@ allow contains {"rule": "x"} if input.target.host == "x.example"
 `)
 	output := s.run(0, "suggest", "--all", "--out", out, "--since", "2h", "--dry-run")
 	checkContains(t, output, "-- repositories/acme/website/observed.rego --", "acme/own: 1 target, in repositories/acme/own/observed.rego", "acme/tools: needs nothing, all of 1 is allowed",
-		"acme/strict: there is nothing to suggest", "acme/website: 12 targets")
+		"acme/strict: there is nothing to suggest", "acme/website: 13 targets",
+		`acme/tools: rule shared allows registry.example:443, and enforce mode closes 1 tunnel with hello_encrypted. To accept them, add "ech": true to the rule`)
 	file := filepath.Join(out, "repositories/acme/website/observed.rego")
 	if _, err := os.Stat(file); err == nil {
 		t.Error("--dry-run wrote a file")
@@ -80,7 +86,7 @@ allow contains {"rule": "x"} if input.target.host == "x.example"
 		t.Fatal(err)
 	}
 	checkContains(t, string(raw), `package sallyport.repository["acme/website"]`, "#   paste.example, by no-paste: once, by 1 pipeline",
-		"\n# fonts.example: 2 times, by 1 pipeline, on ", "; it passed in report mode; hello_encrypted closed 1 tunnel before a byte passed: disable ECH in the client", "; it passed in report mode\n", "\t\t\"fonts.example\",\n", "\"raw.example:8443\",\n",
+		"\n# fonts.example: 2 times, by 1 pipeline, on ", "; it passed in report mode; enforce mode closes 1 tunnel with hello_encrypted: disable ECH in the client", `{"rule": "observed-builds-ech", "ech": true}`, `{"rule": "observed-builds-no-sni", "no_sni": true}`, "; it passed in report mode\n", "\t\t\"fonts.example\",\n", "\"raw.example:8443\",\n",
 		`{"rule": "observed-builds-addresses", "allow_ip_literal": true}`, "not input.principal.deployment\n", `"[2001:db8::1]:22"`,
 		`input.principal.deployment.slug == "staging"`, `# 6 names below bucket.store.example: to allow the whole domain, write "*.bucket.store.example".`)
 	checkContains(t, runCommand(t, 0, "policy", "check", "--strict", out), "accepted", "0 warnings")

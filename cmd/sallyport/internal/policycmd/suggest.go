@@ -98,9 +98,10 @@ type suggester struct {
 	// that nothing delegates to are not to be suggested again.
 	delegating *rego.Replayer
 	found      map[string]*observed
-	seen       map[string]bool // of only
-	others     map[string]bool // repositories of the log, for a name that it does not have
-	made       map[string]*use // by the decision's id, at most maxDecisions
+	seen       map[string]bool           // of only
+	others     map[string]bool           // repositories of the log, for a name that it does not have
+	made       map[string]*use           // by the decision's id, at most maxDecisions
+	allowed    map[string]*allowedTunnel // by the decision's id, at most maxDecisions
 }
 
 // observed is what a repository did.
@@ -110,6 +111,7 @@ type observed struct {
 	allowed int64  // decisions that the policy allows as it is
 	waiting int64  // decisions that its own rules allow, once something delegates to it
 	uses    map[useKey]*use
+	strict  map[strictRule]int64 // tunnels that an allow of the policy does not accept
 }
 
 // useKey is one line of a suggestion.
@@ -143,6 +145,7 @@ const (
 // begin loads the policy that is there.
 func (s *suggester) begin(ctx context.Context) error {
 	s.found, s.seen, s.others, s.made = map[string]*observed{}, map[string]bool{}, map[string]bool{}, map[string]*use{}
+	s.allowed = map[string]*allowedTunnel{}
 	if !holdsPolicy(s.out) {
 		s.tree = &policy.Snapshot{}
 		return nil
@@ -239,6 +242,7 @@ func (s *suggester) replay(ctx context.Context, o *observed, d *audit.Decided) (
 		return "", false, fmt.Errorf("decision %s: %w", d.ID, err)
 	case now.Verdict == policy.Allow && !now.WouldDeny:
 		o.allowed++
+		s.noteAllowed(o, d, &now)
 		return "", true, nil
 	case now.Reason == policy.PolicyDenied:
 		return now.Rule, false, nil
@@ -258,6 +262,7 @@ func (s *suggester) replay(ctx context.Context, o *observed, d *audit.Decided) (
 
 // noteClose counts a tunnel that was allowed and closed before it carried a byte.
 func (s *suggester) noteClose(decisionID, closeReason string) error {
+	s.noteStrict(decisionID, closeReason)
 	if u := s.made[decisionID]; u != nil {
 		if u.closed == nil {
 			u.closed = map[string]int64{}

@@ -62,10 +62,11 @@ func (s *suggester) rules(o *observed) string {
 		}
 		ids[id] = true
 		b.WriteString("\n")
-		head := fmt.Sprintf(`{"rule": %q}`, id)
+		keys := append([]string{fmt.Sprintf(`"rule": %q`, id)}, first.relaxations()...)
 		if first.isAddress() {
-			head = fmt.Sprintf(`{"rule": %q, "allow_ip_literal": true}`, id)
+			keys = append(keys, `"allow_ip_literal": true`)
 		}
+		head := "{" + strings.Join(keys, ", ") + "}"
 		// opa fmt loses comments that stand between the members of a set.
 		for _, u := range group {
 			fmt.Fprintf(&b, "# %s: %s\n", u.entry(), u.evidence())
@@ -92,7 +93,7 @@ func grouped(uses map[useKey]*use) [][]*use {
 			continue
 		}
 		if n := len(groups); n > 0 {
-			if last := groups[n-1][0]; last.condition == u.condition && last.http == u.http && last.isAddress() == u.isAddress() {
+			if last := groups[n-1][0]; last.condition == u.condition && last.http == u.http && last.isAddress() == u.isAddress() && slices.Equal(last.relaxations(), u.relaxations()) {
 				groups[n-1] = append(groups[n-1], u)
 				continue
 			}
@@ -105,7 +106,7 @@ func grouped(uses map[useKey]*use) [][]*use {
 func sortedUses(uses map[useKey]*use) []*use {
 	return slices.SortedFunc(maps.Values(uses), func(a, b *use) int {
 		return cmp.Or(cmp.Compare(a.deployment, b.deployment), cmp.Compare(a.condition, b.condition), compareBool(a.http, b.http),
-			compareBool(a.isAddress(), b.isAddress()), cmp.Compare(a.host, b.host), cmp.Compare(a.port, b.port))
+			compareBool(a.isAddress(), b.isAddress()), slices.Compare(a.relaxations(), b.relaxations()), cmp.Compare(a.host, b.host), cmp.Compare(a.port, b.port))
 	})
 }
 
@@ -151,13 +152,13 @@ func (u *use) evidence() string {
 	return fmt.Sprintf("%s, by %s, %s; it %s", times, pipelines, when, strings.Join(slices.Sorted(maps.Keys(u.how)), ", it ")) + u.closes()
 }
 
-// closes returns the outcome of tunnels that were allowed and did not begin as the
-// rule demands: a rule for them alone lets nothing through.
+// closes returns the outcome of tunnels that were allowed and did not begin as a rule
+// demands that relaxes nothing: closed, or only continued by report mode.
 func (u *use) closes() string {
 	var b strings.Builder
 	for _, reason := range slices.Sorted(maps.Keys(u.closed)) {
 		explained, _ := proxy.Cause(reason).Explain()
-		fmt.Fprintf(&b, "; %s closed %s before a byte passed: %s", reason, times(u.closed[reason], "tunnel"), explained.Next)
+		fmt.Fprintf(&b, "; enforce mode closes %s with %s: %s", times(u.closed[reason], "tunnel"), reason, explained.Next)
 	}
 	return b.String()
 }
@@ -198,7 +199,7 @@ func groupID(u *use) string {
 	if u.isAddress() {
 		id += "-addresses"
 	}
-	return id
+	return id + relaxedID(u.relaxations())
 }
 
 // ruleID makes a part of a rule's id of a name.

@@ -71,6 +71,7 @@ func (s *suggester) newFiles(summary *strings.Builder) (files []policy.File, wan
 			wanted[file] = o
 			fmt.Fprintf(summary, "%s: %d %s, in %s\n", o.folder, n, map[bool]string{true: "target", false: "targets"}[n == 1], file)
 		}
+		summary.WriteString(o.strictText())
 		if o.waiting > 0 {
 			fmt.Fprintf(summary, "%s: its rules allow %d more, and do not count yet, for nothing delegates to it. Add to egress/:\n  %s\n", o.folder, o.waiting, s.delegation(o.folder))
 		}
