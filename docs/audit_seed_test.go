@@ -101,6 +101,10 @@ func seedInto(t *testing.T, url func(user string) string, private string, publis
 	s.probes("10-12T04:00", 0x70)
 	s.activate("10-30T08:00", "A", "B", "kim") // the branch is set back
 	s.activate("10-31T08:00", "C", "A", "ann")
+	s.networkCheck("09-30T23:00", "error")
+	s.networkCheck("10-20T10:00", "blocked")
+	s.networkCheck("10-27T10:00", "open")
+	s.networkCheck("11-01T00:00", "open")
 	s.approve("10-15T08:01", "B", "self_approved", 12, "pull request 12 was approved by its authors only", `[{"uuid":"0a000000-0000-4000-8000-000000000002","name":"Ann","author":true}]`)
 	s.approve("07-01T08:01", "A", "approved", 11, "approved by an account that wrote none of it", `[{"uuid":"0a000000-0000-4000-8000-000000000003","name":"Bob"}]`)
 	s.approve("10-31T08:01", "C", "approved", 13, "approved by an account that wrote none of it", `[{"uuid":"0a000000-0000-4000-8000-000000000003","name":"Bob"}]`)
@@ -364,4 +368,16 @@ func sealWith(t *testing.T, l *auditwriter.Log, url func(user string) string, pr
 		err = sealer.Seal(t.Context())
 	}
 	return errors.Join(err, sealer.Close(t.Context()))
+}
+
+// networkCheck records what a step of acme/payments stated about its network.
+func (s *seeder) networkCheck(at, outcome string) {
+	s.t.Helper()
+	e := &audit.Event{Time: s.at(at), Kind: audit.KindNetworkChecked, Listener: "127.0.0.1:3128", WorkspaceUUID: "0a000000-0000-4000-8000-00000000000a",
+		RepositoryUUID: "0a000000-0000-4000-8000-00000000000b", StepUUID: "0a000000-0000-4000-8000-00000000000c", Workspace: "acme", Repository: "acme/payments",
+		Deployment: "production", Attributes: []audit.Attribute{{Name: "outcome", Value: outcome}, {Name: "tests", Value: "direct_tcp, dns"}}}
+	if outcome == "open" {
+		e.Attributes = append(e.Attributes, audit.Attribute{Name: "open_results", Value: "dns 192.0.2.53:53 udp4: answered"})
+	}
+	s.record(e)
 }
