@@ -80,16 +80,19 @@ const maxDiscard = 256 << 10
 // rejectEvicted answers a connection that was evicted before its first head arrived.
 // It does not linger: there are too many connections already.
 func (c *conn) rejectEvicted() {
-	c.server.config.Observer.Refused(c.listener.Name, policy.Overloaded)
 	if c.requests > 0 && c.buf.start == c.buf.end {
 		return // a kept connection may end at any time (RFC 9112 section 9.5)
 	}
+	if c.server.isClosing() {
+		c.evicted.Store(false) // it lingers: the rest of the head may be on its way
+		c.minor = 1
+		c.refuseHere(proxy.NewRefusal(policy.ShuttingDown, "this instance is shutting down"))
+		return
+	}
+	c.server.config.Observer.Refused(c.listener.Name, policy.Overloaded)
 	if c.stream.SetWriteDeadline(time.Now().Add(c.server.config.RefusalTimeout)) != nil {
 		return
 	}
 	r := proxy.NewRefusal(policy.Overloaded, "too many connections are idle, and this one has been idle longest")
-	if c.server.isClosing() {
-		r = proxy.NewRefusal(policy.ShuttingDown, "this instance is shutting down")
-	}
 	_, _ = c.stream.Write(appendRefusal(nil, r, c.answerTo(c.server.config.Name, 1, false)))
 }
