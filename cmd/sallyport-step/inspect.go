@@ -163,6 +163,7 @@ func reported(err, printed error) error {
 func newReport() *cobra.Command {
 	o := &options{}
 	var insights bool
+	var bitbucketProxy string
 	c := &cobra.Command{
 		Use:   "report",
 		Short: "Print what this step requested, what was denied, and the rules to ask for",
@@ -170,6 +171,7 @@ func newReport() *cobra.Command {
 	}
 	o.addUpstream(c)
 	c.Flags().BoolVar(&insights, "code-insights", false, "also publish the report with the commit, through Bitbucket's proxy in the step")
+	c.Flags().StringVar(&bitbucketProxy, "bitbucket-proxy", doctor.BitbucketProxy, "`ADDRESS` of Bitbucket's proxy; in a pipe host.docker.internal:29418")
 	asJSON := addFormat(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		in, err := inspect(c.Context(), *o)
@@ -185,6 +187,7 @@ func newReport() *cobra.Command {
 			if r.Insights, err = report.FromEnvironment(os.Getenv); err != nil {
 				return invalid(err)
 			}
+			r.Insights.Proxy = bitbucketProxy
 		}
 		return report.Run(c.Context(), r, c.OutOrStdout())
 	}
@@ -236,6 +239,9 @@ are tested, and no proxy variable is used. The result becomes an audit event of 
 	asJSON := addFormat(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		n.JSON = asJSON()
+		if err := n.Validate(); err != nil {
+			return invalid(err)
+		}
 		if !noRecord {
 			in, err := inspect(c.Context(), *o)
 			if err != nil {

@@ -20,7 +20,7 @@ func TestInspect(t *testing.T) {
 		{"sallyport-step doctor\n", "", "no forwarder is running", 2},
 		{"sallyport-step report\n", "", "no forwarder is running", 1},
 		{"sallyport-step check-network --tcp 192.0.2.1\n", "", "no forwarder is running", 2},
-		{"sallyport-step check-network --no-record\n", "", "no address to test", 1},
+		{"sallyport-step check-network --no-record\n", "", "no address to test", 2},
 		{"sallyport-step doctor --format jsno\n", "", "did you mean json?", 2},
 		{"sallyport-step report --code-insights" + own, "", "BITBUCKET_REPO_FULL_NAME", 2},
 		{"sallyport-step report" + own, "acme/app", "", 0},

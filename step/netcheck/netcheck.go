@@ -98,6 +98,14 @@ func (c *Config) tests() ([]test, error) {
 	return all, nil
 }
 
+// Validate returns an error that names the first invalid setting.
+func (c *Config) Validate() error {
+	if _, err := c.tests(); err != nil {
+		return fmt.Errorf("check-network: %w", err)
+	}
+	return nil
+}
+
 // Check runs the tests of a configuration at the same time and returns one result for
 // each, in the order of the configuration. It takes at most a little longer than the
 // timeout of one test. It does not use the proxy variables of the environment. An error
