@@ -67,7 +67,7 @@ install)
 	mv "$directory/sallyport-step.new" "$directory/sallyport-step"
 	printf '*\n' >"$directory/.gitignore"
 	echo "sallyport-step is in .sallyport. The next line of the script:"
-	echo "  eval \"\$(.sallyport/sallyport-step start $(echo "$common" | tr '\n' ' '))\""
+	echo "  eval \"\$(.sallyport/sallyport-step start $(echo "$common" | tr '\n' ' ')|| echo false)\""
 	exit 0
 	;;
 doctor)
