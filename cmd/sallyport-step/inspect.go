@@ -148,6 +148,8 @@ func (in *inspected) doctorConfig() doctor.Config {
 	}
 	if source, err := openToken(in.options, os.Stderr); err == nil {
 		d.Token = source
+	} else if in.status != nil {
+		d.Step = func(ctx context.Context) (*stepapi.Step, error) { return askStep(ctx, in.path) }
 	}
 	return d
 }

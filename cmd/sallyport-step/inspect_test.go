@@ -34,7 +34,7 @@ func TestInspect(t *testing.T) {
 	_, errOut, status := s.run("set -e\n" + start(p, "--unset-token") + curlAllowed + "curl -sS -p http://denied.test/ || :\n" +
 		"sallyport-step report >report 2>err\nsallyport-step report --format json >report.json\n" +
 		"sallyport-step check-network --tcp 192.0.2.1 --timeout 200ms >network || :\n" +
-		"export BITBUCKET_STEP_OIDC_TOKEN=" + testToken + "\nsallyport-step doctor >doctor || :\nsallyport-step stop >/dev/null 2>&1\n")
+		"sallyport-step doctor >unset || :\nexport BITBUCKET_STEP_OIDC_TOKEN=" + testToken + "\nsallyport-step doctor >doctor || :\nsallyport-step stop >/dev/null 2>&1\n")
 	if status != 0 {
 		t.Fatal(errOut)
 	}
@@ -52,6 +52,9 @@ func TestInspect(t *testing.T) {
 		t.Errorf("%d network checks are recorded", p.checks)
 	}
 	p.mu.Unlock()
+	if text := s.read(s.home + "/unset"); !strings.Contains(text, "it accepts the forwarder's token: acme/app") {
+		t.Errorf("doctor without the token: %s", text)
+	}
 	text := s.read(s.home + "/doctor")
 	for _, line := range strings.Split(text, "\n") {
 		if strings.HasPrefix(line, "ok") && strings.Contains(line, "accepts connections") {

@@ -228,6 +228,24 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// TestUnsetToken: where only the forwarder has the token, the server is asked through it.
+func TestUnsetToken(t *testing.T) {
+	t.Parallel()
+	for outcome, problem := range map[string]error{OK: nil, Failed: errors.New("credential_expired")} {
+		w := newWorld(t)
+		w.config.Token = source{err: errors.New("unset")}
+		w.config.Step = func(context.Context) (*stepapi.Step, error) {
+			return &stepapi.Step{Principal: stepapi.Principal{Repository: "acme/payments"}, Mode: stepapi.ModeEnforce}, problem
+		}
+		checks, output := w.examine(t)
+		for name, want := range map[string]string{"token": Skipped, "server": outcome, "target": Skipped} {
+			if !slices.ContainsFunc(checks, func(c Check) bool { return c.Name == name && c.Outcome == want }) {
+				t.Errorf("%s is not %s:\n%s", name, want, output)
+			}
+		}
+	}
+}
+
 // TestRedactionIsNeeded: without the redaction the text of the hostile server of [refuse]
 // shows the token.
 func TestRedactionIsNeeded(t *testing.T) {

@@ -1,11 +1,13 @@
 package doctor
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"strings"
 	"time"
 
+	"github.com/sallyport/sallyport/internal/stepapi"
 	"github.com/sallyport/sallyport/step/query"
 	"github.com/sallyport/sallyport/step/token"
 )
@@ -38,6 +40,10 @@ type Config struct {
 	Token       token.Source
 	TokenOrigin string // where the token comes from, such as "environment variable NAME"
 	TokenName   string // the environment variable that may contain the token; "" if none
+
+	// Step asks the server through the running forwarder, which has the token of a step that
+	// has unset it; nil: there is none. It is used only where Token has no token.
+	Step func(context.Context) (*stepapi.Step, error)
 
 	// Forwarder is the running forwarder of the step; invalid if none is running.
 	Forwarder netip.AddrPort

@@ -22,6 +22,10 @@ var aspects = map[string]string{
 
 // checkServer lets the server check the token, and evaluate the targets.
 func (x *examination) checkServer(ctx context.Context, proxies []query.Proxy, c *claims) {
+	if c == nil && x.secret.IsZero() && x.Step != nil {
+		x.checkThroughForwarder(ctx)
+		return
+	}
 	if len(proxies) == 0 || c == nil {
 		x.add("server", Skipped, "not asked: no proxy is usable, or there is no token", "")
 		for _, target := range x.Targets {
@@ -48,6 +52,18 @@ func (x *examination) checkServer(ctx context.Context, proxies []query.Proxy, c 
 		}
 	}
 	x.checkTargets(ctx, proxies, accepted > 0)
+}
+
+// checkThroughForwarder lets the server check the forwarder's token.
+func (x *examination) checkThroughForwarder(ctx context.Context) {
+	if s, err := x.Step(ctx); err != nil {
+		x.fail("server", "check the lines above, and start the forwarder again in a new step", "through the forwarder: %v", err)
+	} else {
+		x.ok("server", "it accepts the forwarder's token: %s", describe(s))
+	}
+	for _, target := range x.Targets {
+		x.add("target", Skipped, target+" not asked: doctor needs the token for this; run it before start --unset-token", "")
+	}
 }
 
 func (x *examination) refused(p query.Proxy, err error) {

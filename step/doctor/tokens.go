@@ -72,6 +72,10 @@ const (
 // checkToken checks what can be seen of the token without the server. It returns nil if
 // there is no token of the right shape.
 func (x *examination) checkToken(ctx context.Context) *claims {
+	if x.secret.IsZero() && x.Step != nil {
+		x.add("token", Skipped, x.TokenOrigin+" has no token; the forwarder has it", "")
+		return nil
+	}
 	if x.secret.IsZero() {
 		cause := "no source of the token is configured"
 		if x.Token != nil {
