@@ -32,7 +32,8 @@ const (
 // if a client behaves otherwise, also if it behaves better.
 func TestClients(t *testing.T) {
 	t.Parallel()
-	run := &clientRun{clientMatrix: newClientMatrix(t), restarted: newClientMatrix(t), slots: make(chan struct{}, 3)}
+	run := &clientRun{clientMatrix: newClientMatrix(t, nil), slots: make(chan struct{}, 3)}
+	run.restarted = newClientMatrix(t, run.clientMatrix)
 	for _, m := range []*clientMatrix{run.clientMatrix, run.restarted} {
 		m.openPostgreSQL(t)
 		if *whichClients != "short" {
@@ -51,7 +52,7 @@ func TestClients(t *testing.T) {
 			continue
 		}
 		result.Version, result.Ways = run.version(t, client), make(map[clientmatrix.Way]*clientmatrix.Outcome)
-		for _, way := range run.ways() {
+		for _, way := range clientmatrix.Ways {
 			if client.RunsIn(way) {
 				result.Ways[way] = &clientmatrix.Outcome{}
 				run.cells = append(run.cells, &clientCell{client: client, way: way, outcome: result.Ways[way]})
@@ -98,11 +99,6 @@ func (c *clientCell) leaked(leaks []string) {
 	c.outcome.Leaks = slices.Compact(slices.Sorted(slices.Values(append(c.outcome.Leaks, leaks...))))
 }
 
-// ways are the ways that clients are run in.
-func (run *clientRun) ways() []clientmatrix.Way {
-	return slices.DeleteFunc(slices.Clone(clientmatrix.Ways), func(way clientmatrix.Way) bool { return run.setup[way] == "" })
-}
-
 // measure runs all rows. Those that wait for the end of a token hold no slot meanwhile.
 func (run *clientRun) measure(t *testing.T) {
 	var all sync.WaitGroup
@@ -139,6 +135,9 @@ func (run *clientRun) single(t *testing.T, cell *clientCell) {
 		if !r.ok() {
 			cell.outcome.Seen, _ = clientmatrix.Message(r.seen(), "no_rule_matched")
 		}
+		if m := cell.client.Mentions; m != "" && !strings.Contains(r.output.String(), m) {
+			t.Errorf("%s: the step's output does not show the cause %s:\n%s", cell.client.Name, m, r.output)
+		}
 		run.report(t, r)
 		cell.leaked(r.leaks)
 	})
@@ -163,7 +162,8 @@ func (run *clientRun) start(t *testing.T, m *clientMatrix, cell *clientCell, nam
 
 // refusal is what the user of a row got to see.
 func (run *clientRun) refusal(t *testing.T, r *clientRow, reason string) *clientmatrix.Refusal {
-	f := &clientmatrix.Refusal{Status: r.status, Attempts: r.m.attempts(t, r.host)}
+	f := &clientmatrix.Refusal{Status: r.status}
+	f.Attempts, f.Same = r.m.attempts(t, r.host)
 	f.Seen, f.Reason = clientmatrix.Message(r.seen(), reason)
 	return f
 }
@@ -171,7 +171,7 @@ func (run *clientRun) refusal(t *testing.T, r *clientRow, reason string) *client
 // expire measures a transfer after the end of the token's lifetime. The first one has
 // to be done by then; on a slow machine it gets more time.
 func (run *clientRun) expire(t *testing.T, cell *clientCell) {
-	lifetime := 12 * time.Second
+	lifetime := 8 * time.Second
 	if cell.client.Slow {
 		lifetime = 40 * time.Second
 	}

@@ -178,7 +178,7 @@ func (r *clientRow) environment(t testing.TB) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return append(env, "LOCAL_PORT="+local)
+	return append(env, "LOCAL_PORT="+local, "START="+r.client.Start)
 }
 
 // start starts the script. It does not wait for it.

@@ -168,7 +168,7 @@ func searchProcess(r *clientRow, pid string, environ []byte) (hits []string) {
 // TestTokenSearchFinds shows that a token is found wherever a client could leave it.
 func TestTokenSearchFinds(t *testing.T) {
 	t.Parallel()
-	m := newClientMatrix(t)
+	m := newClientMatrix(t, nil)
 	client := &clientmatrix.Client{Name: "leaking", Transfer: `
 echo "printed $BITBUCKET_STEP_OIDC_TOKEN"
 printf 'step:%s' "$BITBUCKET_STEP_OIDC_TOKEN" | base64 -w0 >"$HOME/credentials"

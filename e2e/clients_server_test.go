@@ -41,17 +41,19 @@ type clientMatrix struct {
 	authority string // a PEM file
 	ports     map[clientmatrix.Port]int
 	extraEnv  []string
-	isolated  bool   // rows have files of their own below /etc
-	without   string // options of sallyport-step start that leave these files out
+	toolsOf   *clientMatrix // nil: it has its own
+	isolated  bool          // rows have files of their own below /etc
+	without   string        // options of sallyport-step start that leave these files out
 	processes *processWatch
 	// setup and teardown are the shell lines of each way.
 	setup, teardown map[clientmatrix.Way]string
 }
 
-// newClientMatrix starts a server with both listeners, and the upstream.
-func newClientMatrix(t *testing.T) *clientMatrix {
+// newClientMatrix starts a server with both listeners, and the upstream. It shares the
+// programs of another matrix, if there is one.
+func newClientMatrix(t *testing.T, toolsOf *clientMatrix) *clientMatrix {
 	t.Helper()
-	m := &clientMatrix{ports: make(map[clientmatrix.Port]int)}
+	m := &clientMatrix{ports: make(map[clientmatrix.Port]int), toolsOf: toolsOf}
 	m.w = newFixture(t, options{
 		tls: true, identity: "  leeway: 1s\n",
 		// All clients come from one address.
@@ -132,12 +134,10 @@ export GIT_HTTP_PROXY_AUTHMETHOD=basic PROXY_HOST=%s PROXY_PORT=%s`, scheme, add
 		clientmatrix.Plain: exports("http", m.w.proxy),
 		clientmatrix.TLS:   exports("https", m.w.tlsProxy),
 	}
-	step := `eval "$(sallyport-step start --proxy "https://` + m.w.tlsProxy + `" --ca-file "$CA"` + m.without + ` || echo false)" || exit 91
+	// Without the variable, no later process has the token, and no crash dump either.
+	m.setup[clientmatrix.Step] = `eval "$(sallyport-step start --proxy "https://` + m.w.tlsProxy + `" --ca-file "$CA" --unset-token` + m.without + ` $START || echo false)" || exit 91
 PROXY=$HTTPS_PROXY; PROXY_PORT=${PROXY##*:}; PROXY_HOST=${PROXY#*://}; PROXY_HOST=${PROXY_HOST%:*}
 export PROXY PROXY_HOST PROXY_PORT`
-	if _, err := os.Stat("../cmd/sallyport-step"); err == nil {
-		m.setup[clientmatrix.Step] = step
-	}
 	m.teardown = map[clientmatrix.Way]string{clientmatrix.Step: `eval "$(sallyport-step stop)" || status=92`}
 }
 
@@ -163,17 +163,21 @@ func (m *clientMatrix) environment() []string {
 }
 
 // tools is the directory of the programs that the test builds or names.
-func (m *clientMatrix) tools() string { return filepath.Join(m.directory, "bin") }
+func (m *clientMatrix) tools() string {
+	if m.toolsOf != nil {
+		return m.toolsOf.tools()
+	}
+	return filepath.Join(m.directory, "bin")
+}
 
 // buildTools builds the programs that need nothing but this repository, and names the
 // machine's Node.js by its version.
 func (m *clientMatrix) buildTools(t testing.TB) {
 	t.Helper()
-	programs := [][]string{{"-C", "../tools/clients", "./httpget"}}
-	if _, err := os.Stat("../cmd/sallyport-step"); err == nil {
-		programs = append(programs, []string{"-C", "../cmd/sallyport-step", "."})
+	if m.toolsOf != nil {
+		return
 	}
-	for _, program := range programs {
+	for _, program := range [][]string{{"-C", "../tools/clients", "./httpget"}, {"-C", "../cmd/sallyport-step", "."}} {
 		cmd := exec.Command("go", "build", program[0], program[1], "-buildvcs=false", "-o", m.tools()+"/", program[2])
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if code, _, output := execute(t, cmd); code != 0 {
@@ -292,15 +296,18 @@ func (m *clientMatrix) openPostgreSQL(t testing.TB) {
 	}
 }
 
-// attempts are the refusals of a host in the audit log.
-func (m *clientMatrix) attempts(t testing.TB, host string) int {
+// attempts are the refusals of a host in the audit log, and how many of them are of
+// the same CONNECT target or the same method and path.
+func (m *clientMatrix) attempts(t testing.TB, host string) (all, same int) {
 	t.Helper()
-	rows := m.w.query(t, `SELECT count(*) AS n FROM audit.decisions WHERE host = $1 AND verdict = 'deny'`, host)
-	n, err := strconv.Atoi(fmt.Sprint(rows[0]["n"]))
-	if err != nil {
-		t.Fatal(err)
+	for _, row := range m.w.query(t, `SELECT count(*) AS n FROM audit.decisions WHERE host = $1 AND verdict = 'deny' GROUP BY action, method, path`, host) {
+		n, err := strconv.Atoi(fmt.Sprint(row["n"]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, same = all+n, max(same, n)
 	}
-	return n
+	return all, same
 }
 
 // rejects waits until the proxy does not accept a row's token any more.

@@ -56,6 +56,8 @@ type Client struct {
 	Trust string
 	// Settings configure the proxy where the variables of the way are not enough.
 	Settings map[Way]string
+	// Start are more options of sallyport-step start.
+	Start string
 	// Transfer gets $URL and prints or writes what came. It fails if nothing came.
 	Transfer string
 	// Session is a command that makes two transfers in one process, with the pause of
@@ -77,6 +79,9 @@ type Client struct {
 	Given map[Way][]string
 	// How is how the client gets the proxy and the authority, for the page.
 	How map[Way]string
+	// Mentions is what the output of an exception has in it through sallyport-step: the
+	// cause, for the step's author.
+	Mentions string
 	// Except are failures that are known and documented, by way. Through
 	// sallyport-step every other failure and every leak fails the test.
 	Except map[Way]string

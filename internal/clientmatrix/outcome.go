@@ -30,6 +30,7 @@ type Outcome struct {
 type Refusal struct {
 	Status   int    `json:"status"`   // exit status
 	Attempts int    `json:"attempts"` // refusals in the audit log
+	Same     int    `json:"same"`     // those of the same target, or method and path
 	Reason   bool   `json:"reason"`   // the client shows the reason
 	Seen     string `json:"seen"`     // the client's message
 }
@@ -131,8 +132,8 @@ func Violations(client *Client, o *Outcome) []string {
 		case refusal == nil:
 		case refusal.Status == 0 && refusal.Attempts == 0:
 			list = append(list, name+": was not refused: "+refusal.Seen)
-		case refusal.Attempts != 1:
-			list = append(list, fmt.Sprintf("%s: reached the proxy %d times instead of once", name, refusal.Attempts))
+		case refusal.Same != 1:
+			list = append(list, fmt.Sprintf("%s: the same request reached the proxy %d times instead of once", name, refusal.Same))
 		}
 	}
 	if o.Restart != nil && !o.Restart.During {

@@ -69,7 +69,7 @@ func TestMessage(t *testing.T) {
 // the forwarder is there to prevent.
 func TestViolations(t *testing.T) {
 	good := func() *Outcome {
-		return &Outcome{Works: true, Denied: &Refusal{Status: 1, Attempts: 1}, Expired: &Refusal{Status: 1, Attempts: 1}, Restart: &Restart{During: true, After: true}}
+		return &Outcome{Works: true, Denied: &Refusal{Status: 1, Attempts: 1, Same: 1}, Expired: &Refusal{Status: 1, Attempts: 2, Same: 1}, Restart: &Restart{During: true, After: true}}
 	}
 	client, exception := &Client{Name: "c"}, &Client{Name: "c", Except: map[Way]string{Step: "it cannot"}}
 	if list := Violations(client, good()); len(list) > 0 {
@@ -81,8 +81,8 @@ func TestViolations(t *testing.T) {
 	for name, edit := range map[string]func(*Outcome){
 		"fails":                 func(o *Outcome) { o.Works = false },
 		"leaks":                 func(o *Outcome) { o.Leaks = []string{"output"} },
-		"repeats":               func(o *Outcome) { o.Denied.Attempts = 5 },
-		"repeats when expired":  func(o *Outcome) { o.Expired.Attempts = 20 },
+		"repeats":               func(o *Outcome) { o.Denied.Same = 5 },
+		"repeats when expired":  func(o *Outcome) { o.Expired.Same = 20 },
 		"bypasses":              func(o *Outcome) { o.Denied = &Refusal{} },
 		"lost during a restart": func(o *Outcome) { o.Restart.During = false },
 		"fails after a restart": func(o *Outcome) { o.Restart.After = false },

@@ -1,10 +1,12 @@
 package clientmatrix
 
 // chromium loads a page without a window. The certificate of the target is not its
-// subject, so any is accepted.
-const chromium = `timeout 60 chromium --headless --no-sandbox --disable-gpu --no-first-run --disable-extensions --ignore-certificate-errors \
-  --user-data-dir="$WORK/profile" --proxy-server="$PROXY_HOST:$PROXY_PORT" --dump-dom "$URL/page" 2>"$WORK/errors" >"$WORK/page" || { cat "$WORK/errors" >&2; exit 1; }
+// subject, so any is accepted. Its requests for its own services are denied.
+const chromium = `chromium --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --disable-extensions --disable-background-networking \
+  --ignore-certificate-errors --user-data-dir="$WORK/profile" --proxy-server="$PROXY_HOST:$PROXY_PORT" --dump-dom "$URL/page" 2>"$WORK/errors" >"$WORK/page" || { cat "$WORK/errors" >&2; exit 1; }
 cat "$WORK/page"; grep -q "` + Greeting + `" "$WORK/page"`
+
+const withoutPolicy = " --without chromium"
 
 // otherClients are browsers, and clients of other protocols than HTTP.
 var otherClients = []*Client{
@@ -17,16 +19,21 @@ var otherClients = []*Client{
 		How:      map[Way]string{Step: "`sallyport-step forward PORT:HOST:PORT`; rule with `protocol: \"any\"`"},
 	},
 	{
-		Name: "Chromium, rule with `ech: true`", Slow: true, Needs: []string{"chromium"}, Source: "Debian", Zone: ECH, Ways: []Way{Step},
-		Version: "chromium --version", Transfer: chromium,
-	},
-	{
 		Name: "Chromium", Slow: true, Needs: []string{"chromium"}, Source: "Debian", Ways: []Way{Step},
 		Version: "chromium --version", Transfer: chromium,
-		Except: map[Way]string{Step: "Chromium sends the extension `encrypted_client_hello`; the rule needs `\"ech\": true`"},
+		How: map[Way]string{Step: "as root, a managed policy switches `encrypted_client_hello` off"},
 	},
 	{
-		Name: "Chromium, report mode", Slow: true, Needs: []string{"chromium"}, Source: "Debian", Zone: Report, Ways: []Way{Step},
-		Version: "chromium --version", Transfer: chromium,
+		Name: "Chromium without the managed policy", Slow: true, Needs: []string{"chromium"}, Source: "Debian", Ways: []Way{Step},
+		Version: "chromium --version", Transfer: chromium, Start: withoutPolicy, Mentions: "hello_encrypted",
+		Except: map[Way]string{Step: "Chromium sends the extension `encrypted_client_hello`"},
+	},
+	{
+		Name: "Chromium without the managed policy, rule with `\"ech\": true`", Slow: true, Needs: []string{"chromium"}, Source: "Debian", Zone: ECH, Ways: []Way{Step},
+		Version: "chromium --version", Transfer: chromium, Start: withoutPolicy,
+	},
+	{
+		Name: "Chromium without the managed policy, report mode", Slow: true, Needs: []string{"chromium"}, Source: "Debian", Zone: Report, Ways: []Way{Step},
+		Version: "chromium --version", Transfer: chromium, Start: withoutPolicy,
 	},
 }
