@@ -37,7 +37,7 @@ type Config struct {
 	// HalfClosedTimeout is how long a request whose tool has ended its direction waits for
 	// the head of the response; 0: 1 min.
 	HalfClosedTimeout time.Duration
-	RememberFor       time.Duration // how long a denial of the policy is repeated without asking Sallyport; 0: 5 s; negative: not at all
+	RememberFor       time.Duration // how long a denial, or the refusal of an expired token, is repeated without a request to Sallyport; 0: 15 s; negative: not at all
 
 	// Only tests change these controls.
 	peerUID func(net.Conn) (uint32, error)            // nil: peeruid.Of

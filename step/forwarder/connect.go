@@ -55,7 +55,7 @@ func (f *Forwarder) open(action, target string) (upstream.Stream, *upstream.Refu
 		return stream, nil
 	}
 	shown := f.config.final(refusal)
-	if refusal.ByPolicy() {
+	if refusal.IsLasting() {
 		f.denied.remember(key, shown)
 	}
 	f.refused(Refusal{Action: action, Target: target, Refusal: *refusal})

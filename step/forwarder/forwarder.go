@@ -30,7 +30,7 @@ func New(c Config) (*Forwarder, error) {
 	c.HeadTimeout = cmp.Or(c.HeadTimeout, 30*time.Second)
 	c.IdleTimeout = cmp.Or(c.IdleTimeout, 2*time.Minute)
 	c.HalfClosedTimeout = cmp.Or(c.HalfClosedTimeout, time.Minute)
-	c.RememberFor = cmp.Or(c.RememberFor, 5*time.Second)
+	c.RememberFor = cmp.Or(c.RememberFor, 15*time.Second)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}

@@ -141,7 +141,7 @@ func (f *Forwarder) responded(resp *http.Response, r *http.Request, key denialKe
 	_ = resp.Body.Close()
 	refusal := upstream.ParseRefusal(resp.StatusCode, resp.Header, string(text))
 	shown := f.config.final(refusal)
-	if refusal.ByPolicy() {
+	if refusal.IsLasting() {
 		f.denied.remember(key, shown)
 	}
 	f.refused(Refusal{Action: "request", Method: r.Method, Target: shownURL(key.target), Refusal: *refusal})

@@ -244,12 +244,12 @@ func TestBrokenUpload(t *testing.T) {
 // TestMemoryEnds: a denial is asked again after its time.
 func TestMemoryEnds(t *testing.T) {
 	t.Parallel()
-	d := newDenials(5 * time.Second)
+	d := newDenials(15 * time.Second)
 	now := time.Unix(0, 0)
 	d.now = func() time.Time { return now }
 	key := denialKey{"", "a:443"}
 	d.remember(key, local(403, "policy_denied", "", ""))
-	if now = now.Add(5*time.Second - 1); d.recall(key) == nil {
+	if now = now.Add(15*time.Second - 1); d.recall(key) == nil {
 		t.Error("forgotten early")
 	}
 	if now = now.Add(1); d.recall(key) != nil {
@@ -319,6 +319,22 @@ func TestPlainHTTPInsideConnect(t *testing.T) {
 	}
 	if n := e.sallyport.Decisions(); n != 3 {
 		t.Errorf("Sallyport decided %d times", n)
+	}
+}
+
+// TestExpiredToken: the refusal of an expired token is remembered, with the status 403.
+func TestExpiredToken(t *testing.T) {
+	t.Parallel()
+	e := start(t, nil)
+	e.sallyport.Expire(steptest.Token)
+	for range 3 {
+		resp, text := e.dial(t).send("CONNECT allowed.test:443 HTTP/1.1\r\n\r\n").answer(http.MethodConnect)
+		if resp.StatusCode != 403 || !strings.Contains(text, "credential_expired") {
+			t.Errorf("%s %q", resp.Status, text)
+		}
+	}
+	if r := e.Report(); r.Denied != 1 || r.Repeats != 2 {
+		t.Errorf("report %+v", r)
 	}
 }
 

@@ -24,7 +24,7 @@ func encodings(token string) []string {
 func TestTokenStaysInside(t *testing.T) {
 	t.Parallel()
 	s := steptest.Start(t)
-	e := startAt(t, s, func(_ *Config, u *upstreamConfig) { u.RetryFor = 50 * time.Millisecond })
+	e := startAt(t, s, func(c *Config, u *upstreamConfig) { u.RetryFor, c.RememberFor = 50*time.Millisecond, -1 })
 	received := &output{} // by targets
 	raw := proxytest.Serve(t, func(c *net.TCPConn) {
 		b := make([]byte, 4096)
