@@ -55,7 +55,7 @@ func newClientMatrix(t *testing.T, toolsOf *clientMatrix) *clientMatrix {
 	t.Helper()
 	m := &clientMatrix{ports: make(map[clientmatrix.Port]int), toolsOf: toolsOf}
 	m.w = newFixture(t, options{
-		tls: true, identity: "  leeway: 1s\n",
+		program: released(t), tls: true, identity: "  leeway: 1s\n",
 		// All clients come from one address.
 		extra: "limits: {recorded_refusals_per_second: 1000}\nshutdown: {drain_timeout: 5s}\n",
 	})
