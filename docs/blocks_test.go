@@ -451,23 +451,6 @@ func TestCommandsExist(t *testing.T) {
 	}
 }
 
-// checkStepCommand looks for a command of sallyport-step and its flags, up to "--".
-func checkStepCommand(t *testing.T, program string, words []string) {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), program, words[0], "--help").CombinedOutput()
-	if err != nil || !bytes.Contains(out, []byte("sallyport-step "+words[0])) {
-		t.Errorf("sallyport-step %s is not a command: %v\n%s", words[0], err, out)
-	}
-	for _, flag := range words[1:] {
-		if flag == "--" {
-			return
-		}
-		if strings.HasPrefix(flag, "--") && !bytes.Contains(out, []byte(flag)) {
-			t.Errorf("sallyport-step %s has no flag %s", words[0], flag)
-		}
-	}
-}
-
 // checkCommand asks the program for help on a command line's command, which ends
 // at its first flag or path, and looks for its flags there.
 func checkCommand(t *testing.T, words []string) {
