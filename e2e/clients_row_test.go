@@ -82,7 +82,8 @@ func (m *clientMatrix) newRow(t testing.TB, client *clientmatrix.Client, way cli
 	r.caller = m.w.callerWith(repository, nil, "main", bitbuckettest.TokenOptions{Audiences: []string{testenv.Audience}, IssuedAt: now, Lifetime: lifetime})
 	r.expiry = now.Add(lifetime)
 	var err error
-	if r.directory, err = os.MkdirTemp(m.directory, slug(client.Name)+"-"); err != nil {
+	// Short: the path of a socket has at most 107 bytes.
+	if r.directory, err = os.MkdirTemp(m.directory, "row-"); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"home", "tmp", "work"} {
@@ -178,7 +179,7 @@ func (r *clientRow) environment(t testing.TB) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return append(env, "LOCAL_PORT="+local, "START="+r.client.Start)
+	return append(env, "LOCAL_PORT="+local, "START="+cmp.Or(r.client.Start, "--unset-token"))
 }
 
 // start starts the script. It does not wait for it.

@@ -135,7 +135,7 @@ export GIT_HTTP_PROXY_AUTHMETHOD=basic PROXY_HOST=%s PROXY_PORT=%s`, scheme, add
 		clientmatrix.TLS:   exports("https", m.w.tlsProxy),
 	}
 	// Without the variable, no later process has the token, and no crash dump either.
-	m.setup[clientmatrix.Step] = `eval "$(sallyport-step start --proxy "https://` + m.w.tlsProxy + `" --ca-file "$CA" --unset-token` + m.without + ` $START || echo false)" || exit 91
+	m.setup[clientmatrix.Step] = `eval "$(sallyport-step start --proxy "https://` + m.w.tlsProxy + `" --ca-file "$CA"` + m.without + ` $START || echo false)" || exit 91
 PROXY=$HTTPS_PROXY; PROXY_PORT=${PROXY##*:}; PROXY_HOST=${PROXY#*://}; PROXY_HOST=${PROXY_HOST%:*}
 export PROXY PROXY_HOST PROXY_PORT`
 	m.teardown = map[clientmatrix.Way]string{clientmatrix.Step: `eval "$(sallyport-step stop)" || status=92`}

@@ -56,10 +56,12 @@ type Client struct {
 	Trust string
 	// Settings configure the proxy where the variables of the way are not enough.
 	Settings map[Way]string
-	// Start are more options of sallyport-step start.
+	// Start are options of sallyport-step start; empty: --unset-token.
 	Start string
 	// Transfer gets $URL and prints or writes what came. It fails if nothing came.
 	Transfer string
+	// AtOnce is how many equal requests the client sends at once; 0: one.
+	AtOnce int
 	// Session is a command that makes two transfers in one process, with the pause of
 	// a session between them: it opens $EVENTS and writes a line with "first", then
 	// opens $CONTINUE and reads a line. Empty: the transfer runs twice.
