@@ -36,7 +36,7 @@ func BenchmarkTunnel(b *testing.B) {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pem)
-	client := &tls.Config{RootCAs: roots, ServerName: "127.0.0.1"}
+	client := &tls.Config{RootCAs: roots}
 	resuming := client.Clone()
 	resuming.ClientSessionCache = tls.NewLRUClientSessionCache(64)
 	e := startAt(b, s, nil)

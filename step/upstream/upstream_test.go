@@ -245,7 +245,8 @@ func TestCertificateIsVerified(t *testing.T) {
 	if got := <-received; got != "" {
 		t.Errorf("an unverified proxy received %q", got)
 	}
-	named := client(t, trusted, func(c *Config) { c.Proxies = []string{strings.Replace(trusted.URL, "127.0.0.1", "localhost", 1)} })
+	named := client(t, trusted, nil)
+	named.proxies.all[0].tls.ServerName = "proxy.example"
 	if _, _, err := named.Connect(t.Context(), "allowed.test:443"); err == nil || !strings.Contains(err.Error(), "name") {
 		t.Errorf("another name: %v", err)
 	}

@@ -6,14 +6,16 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/rand"
+	cryptorand "crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/big"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -44,7 +46,7 @@ const (
 type Server struct {
 	t testing.TB
 
-	URL    string // https://127.0.0.1:PORT
+	URL    string // https://127.X.Y.Z:PORT
 	CAFile string // of the authority that signed its certificate
 
 	address     string
@@ -70,8 +72,10 @@ func StartPlain(t testing.TB) *Server { return start(t, true) }
 
 func start(t testing.TB, plain bool) *Server {
 	t.Helper()
-	s := &Server{t: t, valid: map[string]bool{Token: true}, expired: map[string]bool{}, protocol: policy.ProtocolAny, address: "127.0.0.1:0", plain: plain}
-	s.certificate, s.CAFile = Certificate(t, "127.0.0.1")
+	// An address of its own: after a restart, no other socket has the port.
+	host := fmt.Sprintf("127.%d.%d.%d", 64+rand.N(128), rand.N(256), 1+rand.N(254))
+	s := &Server{t: t, valid: map[string]bool{Token: true}, expired: map[string]bool{}, protocol: policy.ProtocolAny, address: host + ":0", plain: plain}
+	s.certificate, s.CAFile = Certificate(t, host)
 	s.Restart()
 	s.URL = "https://" + s.address
 	if plain {
@@ -198,16 +202,16 @@ func (s *Server) Resolve(_ context.Context, _ fair.Subject, host string) ([]neti
 // the authority's file.
 func Certificate(t testing.TB, host string) (tls.Certificate, string) {
 	t.Helper()
-	authorityKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	authorityKey, err := ecdsa.GenerateKey(elliptic.P256(), cryptorand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	authority := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority of " + host}, NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-	authorityDER, err := x509.CreateCertificate(rand.Reader, authority, authority, authorityKey.Public(), authorityKey)
+	authorityDER, err := x509.CreateCertificate(cryptorand.Reader, authority, authority, authorityKey.Public(), authorityKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), cryptorand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +221,7 @@ func Certificate(t testing.TB, host string) (tls.Certificate, string) {
 	} else {
 		leaf.DNSNames = []string{host}
 	}
-	der, err := x509.CreateCertificate(rand.Reader, leaf, authority, key.Public(), authorityKey)
+	der, err := x509.CreateCertificate(cryptorand.Reader, leaf, authority, key.Public(), authorityKey)
 	if err != nil {
 		t.Fatal(err)
 	}
