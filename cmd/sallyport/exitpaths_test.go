@@ -16,8 +16,9 @@ import (
 // reaches exitOf, which prints every error. In internal/worker, each is preceded by a
 // message, and the process is a worker, whose death the pool reports.
 var endings = map[string]int{
-	"cmd/sallyport/main.go: os.Exit":    1, // with exitOf's status
-	"internal/worker/serve.go: os.Exit": 4,
+	"cmd/sallyport-step/main.go: os.Exit": 1, // as sallyport does
+	"cmd/sallyport/main.go: os.Exit":      1, // with exitOf's status
+	"internal/worker/serve.go: os.Exit":   4,
 }
 
 // printed are the errors that exitOf does not print, by where they are made: the report

@@ -6,9 +6,9 @@ import (
 	"github.com/sallyport/sallyport/policy/rego"
 )
 
-// problemJSON is an error or a warning of `policy check` or `policy test`.
+// problemJSON is an error, a warning or a note of `policy check` or `policy test`.
 type problemJSON struct {
-	Severity string `json:"severity"` // error or warning
+	Severity string `json:"severity"` // error, warning or note
 	File     string `json:"file,omitempty"`
 	Line     int    `json:"line,omitempty"`
 	Column   int    `json:"column,omitempty"`

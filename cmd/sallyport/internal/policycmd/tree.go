@@ -61,8 +61,8 @@ ClientHello. Tests are not run: see "policy test".`,
 		out := c.OutOrStdout()
 		failed := len(problems) > 0 || *strict && len(warnings) > 0
 		if asJSON() {
-			result := checkJSON{args[0], !failed, len(snapshot.Files), slices.Concat(problemsJSON(args[0], "error", problems),
-				problemsJSON(args[0], "warning", warnings), problemsJSON(args[0], "note", notes))}
+			all := append(problemsJSON(args[0], "error", problems), problemsJSON(args[0], "warning", warnings)...)
+			result := checkJSON{args[0], !failed, len(snapshot.Files), append(all, problemsJSON(args[0], "note", notes)...)}
 			return cli.PrintFinding(out, result, failed)
 		}
 		printPolicyErrors(out, args[0], "", problems)
