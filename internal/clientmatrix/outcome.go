@@ -177,6 +177,9 @@ var notClients = []string{"sallyport", "Picked up JAVA_TOOL_OPTIONS", "(node:", 
 func Message(output, reason string) (text string, shown bool) {
 	var lines []string
 	for line := range strings.Lines(control.ReplaceAllString(output, "")) {
+		if strings.HasPrefix(line, "sallyport: what this step") {
+			break // the report at the end
+		}
 		if line = strings.TrimSpace(line); line != "" && !slices.ContainsFunc(notClients, func(p string) bool { return strings.HasPrefix(line, p) }) {
 			lines = append(lines, line)
 		}

@@ -54,6 +54,7 @@ func TestMessage(t *testing.T) {
 		{"status", "curl: (56) CONNECT tunnel failed, response 403\n", "curl: (56) CONNECT tunnel failed, response 403", false},
 		{"the forwarder's line is not the client's", "sallyport: denied a.example:443: no_rule_matched\nfatal: 403\n", "fatal: 403", false},
 		{"nothing", "", "", false},
+		{"nor is its report", "fatal: 403\nsallyport: what this step of acme/app requested\ndenied 1 a.example:443 no_rule_matched\n", "fatal: 403", false},
 		{"names and numbers", "x\x1b[31m12:34 failed: curl-https-d.denied.example:45678 in 12.5 s, /tmp/a/b/c.pem", "x12:34 failed: HOST in …, …c.pem", false},
 		{"token", "cannot use https://step:eyJhbGciOi.eyJpc3Mi.c2ln@127.0.0.1:3129: error", "cannot use https://step:…@127.0.0.1: error", false},
 		{"long", strings.Repeat("before ", 30) + "no_rule_matched" + strings.Repeat(" after", 30), "…" + "", true},
