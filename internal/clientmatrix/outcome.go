@@ -163,7 +163,7 @@ var (
 	// volatile differs from run to run, or is a token.
 	volatile = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|/tmp/\S*/|\b\d+(\.\d+)? ?m?s\b|0x[0-9a-f]+|eyJ[-\w.]+|` +
 		`(time=)?"?\b20\d\d-\d\d-\d\d[T ]\d\d:\d\d:\d\dZ?"?`)
-	port     = regexp.MustCompile(`:\d{4,5}\b|(port=)\d+|( 127\.0\.0\.1) \d+`)
+	port     = regexp.MustCompile(`:\d{4,5}\b|(port=)\d+|,? port \d+|( 127\.0\.0\.1) \d+`)
 	hostName = regexp.MustCompile(`[a-z0-9-]+\.(allowed|raw|ech|denied|reported)\.example`)
 	control  = regexp.MustCompile(`\x1b\[[0-9;?]*[a-zA-Z]|[\x00-\x08\x0b-\x1f\x7f]`)
 )
