@@ -55,7 +55,7 @@ func (f *Forwarder) open(action, target string) (upstream.Stream, *upstream.Refu
 		return stream, nil
 	}
 	shown := f.config.final(refusal)
-	if refusal.IsLasting() {
+	if refusal.ByPolicy() {
 		f.denied.remember(key, shown)
 	}
 	f.refused(Refusal{Action: action, Target: target, Refusal: *refusal})

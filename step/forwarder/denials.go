@@ -14,8 +14,8 @@ const maxRemembered = 1000
 // the method and the URL of a request.
 type denialKey struct{ method, target string }
 
-// denials remembers for some seconds what the policy denied, and that a token has expired:
-// pip, cargo, yarn, apt and aws repeat a refused request for up to 12 seconds.
+// denials remembers for some seconds what the policy denied: pip, cargo, yarn, apt and aws
+// repeat a refused request for up to 12 seconds.
 type denials struct {
 	keep time.Duration
 	now  func() time.Time

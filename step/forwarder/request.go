@@ -2,6 +2,7 @@ package forwarder
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -64,9 +65,12 @@ func (f *Forwarder) request(w http.ResponseWriter, r *http.Request) {
 			if content.failed.Load() || ctx.Err() != nil {
 				panic(http.ErrAbortHandler) // the tool has gone: closes its connection
 			}
-			refusal := failure(err)
+			refusal, shown := failure(err), (*upstream.Refusal)(nil)
+			if e, ok := errors.AsType[*upstream.RefusedError](err); ok {
+				refusal, shown = e.Refusal, f.config.final(e.Refusal)
+			}
 			f.refused(Refusal{Action: "request", Method: r.Method, Target: shownURL(key.target), Refusal: *refusal})
-			f.refuse(w, r, refusal)
+			f.refuse(w, r, cmp.Or(shown, refusal))
 		},
 	}
 	proxy.ServeHTTP(w, r.WithContext(ctx))
@@ -141,7 +145,7 @@ func (f *Forwarder) responded(resp *http.Response, r *http.Request, key denialKe
 	_ = resp.Body.Close()
 	refusal := upstream.ParseRefusal(resp.StatusCode, resp.Header, string(text))
 	shown := f.config.final(refusal)
-	if refusal.IsLasting() {
+	if refusal.ByPolicy() {
 		f.denied.remember(key, shown)
 	}
 	f.refused(Refusal{Action: "request", Method: r.Method, Target: shownURL(key.target), Refusal: *refusal})

@@ -55,8 +55,6 @@ func TestTokenStaysInside(t *testing.T) {
 		}
 	}
 	run()
-	s.Expire(steptest.Token)
-	run()
 	s.Stop()
 	run()
 	_, _, errConnect := e.config.Upstream.Connect(t.Context(), "allowed.test:443")
@@ -71,6 +69,9 @@ func TestTokenStaysInside(t *testing.T) {
 	if errConnect == nil || errRequest == nil {
 		t.Error("a stopped proxy responded")
 	}
+	s.Restart()
+	s.Expire(steptest.Token)
+	run()
 	everything := map[string]string{
 		"tools": tools.String(), "targets": received.String(), "log": e.log.String(), "printed": e.printed.String(),
 		"report": fmt.Sprintf("%+v", e.Report()), "forwarder": fmt.Sprintf("%+v", e.config), "errors": fmt.Sprint(errConnect, errRequest),

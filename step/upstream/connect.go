@@ -38,7 +38,8 @@ const (
 //
 // A CONNECT that got no response is repeated, as is one that a proxy refused because it
 // shuts down, until Config.RetryFor has passed. No byte of the tool is sent before the
-// tunnel is open, so that a repetition repeats nothing of the tool's.
+// tunnel is open, so that a repetition repeats nothing of the tool's. The refusal of an
+// expired token is returned again for 15 s, until the source has another token.
 func (c *Client) Connect(ctx context.Context, target string) (Stream, *Refusal, error) {
 	if !isTarget(target) {
 		return nil, nil, ErrTarget
@@ -47,15 +48,21 @@ func (c *Client) Connect(ctx context.Context, target string) (Stream, *Refusal, 
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", ErrToken, err)
 	}
-	stream, refusal, err := c.connectRetrying(ctx, target, t)
-	if refusal == nil || refusal.Reason != "credential_expired" {
-		return stream, refusal, err
-	}
-	fresh, err := c.config.Token.Renew(ctx, t)
-	if err != nil || fresh.Same(t) {
+	if refusal := c.expired.recall(t, time.Now()); refusal != nil {
 		return nil, refusal, nil
 	}
-	return c.connectRetrying(ctx, target, fresh)
+	stream, refusal, err := c.connectRetrying(ctx, target, t)
+	if !refusal.IsExpired() {
+		return stream, refusal, err
+	}
+	if fresh, err := c.config.Token.Renew(ctx, t); err == nil && !fresh.Same(t) {
+		t = fresh
+		if stream, refusal, err = c.connectRetrying(ctx, target, t); !refusal.IsExpired() {
+			return stream, refusal, err
+		}
+	}
+	c.expired.remember(t, refusal, time.Now())
+	return nil, refusal, nil
 }
 
 // connectRetrying repeats a CONNECT that got no response, and one that a proxy refused

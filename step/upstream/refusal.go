@@ -42,10 +42,6 @@ func ParseRefusal(status int, h http.Header, text string) *Refusal {
 	return r
 }
 
-// IsLasting reports whether the same request would get the same response for some time:
-// the policy decided, or the token has expired.
-func (r *Refusal) IsLasting() bool { return r.ByPolicy() || r.Reason == "credential_expired" }
-
 // ByPolicy reports whether the policy decided, so that the same request would get the same
 // response again.
 func (r *Refusal) ByPolicy() bool {

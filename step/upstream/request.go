@@ -63,7 +63,8 @@ func (c *Client) getRetrying(ctx context.Context) (Stream, *proxy, error) {
 // RoundTrip sends an absolute-form request for an http:// URL to Sallyport. It replaces
 // Proxy-Authorization by the step's token. The response may be Sallyport's refusal (see
 // [IsRefusal]). The body of a response of 101 is a [Stream]'s reader and writer, with
-// CloseWrite. Errors are of [ErrToken], [ErrTarget] and [ErrUnreachable].
+// CloseWrite. Errors are of [ErrToken], [ErrTarget] and [ErrUnreachable], or a
+// [RefusedError] for a token whose refusal is remembered.
 func (c *Client) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.URL == nil || r.URL.Scheme != "http" {
 		closeBody(r)
@@ -74,17 +75,27 @@ func (c *Client) RoundTrip(r *http.Request) (*http.Response, error) {
 		closeBody(r)
 		return nil, fmt.Errorf("%w: %w", ErrToken, err)
 	}
+	if refusal := c.expired.recall(t, time.Now()); refusal != nil {
+		closeBody(r)
+		return nil, &RefusedError{refusal}
+	}
 	resp, err := c.send(r, t)
-	if err != nil || resp.Header.Get("Sallyport-Reason") != "credential_expired" || r.Body != nil && r.Body != http.NoBody {
+	if err != nil || resp.Header.Get("Sallyport-Reason") != reasonExpired {
 		return resp, err
 	}
-	// The request had no content and was not passed on.
+	refusal := readRefusal(resp)
 	fresh, err := c.config.Token.Renew(r.Context(), t)
 	if err != nil || fresh.Same(t) {
+		c.expired.remember(t, refusal, time.Now())
 		return resp, nil
 	}
-	_ = resp.Body.Close()
-	return c.send(r, fresh)
+	if r.Body != nil && r.Body != http.NoBody {
+		return resp, nil // no content is sent twice; the next request has the other token
+	}
+	if resp, err = c.send(r, fresh); err == nil && resp.Header.Get("Sallyport-Reason") == reasonExpired {
+		c.expired.remember(fresh, readRefusal(resp), time.Now())
+	}
+	return resp, err
 }
 
 // send sends a request with a token.

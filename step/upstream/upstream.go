@@ -47,6 +47,7 @@ type Client struct {
 	proxies   *proxyList
 	pool      *pool
 	transport *http.Transport
+	expired   expired
 	setField  func(h http.Header, name, value string) // replaces; only a test adds instead
 	ctx       context.Context                         // of the client's own dials
 	cancel    context.CancelFunc

@@ -317,7 +317,8 @@ func (s *source) Renew(context.Context, token.Token) (token.Token, error) {
 	return s.tokens[0], nil
 }
 
-// TestExpiredToken: a token that the proxy refuses as expired is renewed once.
+// TestExpiredToken: a token that the proxy refuses as expired is renewed once. Without
+// another token its refusal is remembered for every request, until there is one.
 func TestExpiredToken(t *testing.T) {
 	t.Parallel()
 	s := steptest.Start(t)
@@ -333,6 +334,25 @@ func TestExpiredToken(t *testing.T) {
 	if err != nil || refusal == nil || refusal.Status != 407 || refusal.Reason != "credential_expired" || final.renews != 1 {
 		t.Errorf("%+v, %v, %d renewals", refusal, err, final.renews)
 	}
+	for range 2 {
+		_, again, err := c.Connect(t.Context(), "other.test:443")
+		if err != nil || again != refusal || final.renews != 1 {
+			t.Errorf("%+v, %v, %d renewals", again, err, final.renews)
+		}
+	}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://allowed.test/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := c.RoundTrip(r)
+	if e, ok := errors.AsType[*RefusedError](err); !ok || e.Refusal != refusal {
+		t.Errorf("a request: %v", err)
+	}
+	if resp != nil {
+		_ = resp.Body.Close()
+	}
+	final.tokens = []token.Token{good}
+	echo(t, c, "allowed.test:"+proxytest.Serve(t, proxytest.Echo).Port)
 }
 
 // request sends a request with a tool's own credential.
