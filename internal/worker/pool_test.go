@@ -94,8 +94,13 @@ func TestDeaths(t *testing.T) {
 				t.Errorf("the mark is %d", death.Mark)
 			}
 			_, err = p.Do(t.Context(), call("bad", "echo hello"))
-			if q, ok := errors.AsType[*Quarantined](err); !ok || q.Death.Cause != c.cause {
-				t.Errorf("after its death: %v", err)
+			q, ok := errors.AsType[*Quarantined](err)
+			if !ok || q.Death.Cause != c.cause {
+				close(stop)
+				t.Fatalf("after its death: %v", err)
+			}
+			if again := prolonged(t, p, "bad"); !again.Until.After(q.Until) {
+				t.Errorf("a prolonged quarantine ends at %v, not after %v", again.Until, q.Until)
 			}
 			close(stop)
 			others.Wait()
@@ -105,11 +110,24 @@ func TestDeaths(t *testing.T) {
 					t.Errorf("a death: %s", got)
 				}
 			}
-			if st := p.Status(); st.Deaths[c.cause] != 1 || fmt.Sprint(st.Shares) != "[bad]" || st.Quarantined != 1 {
+			if st := p.Status(); st.Deaths[c.cause] != 1 || fmt.Sprint(st.Shares) != "[bad]" || st.Quarantined != 2 {
 				t.Errorf("%+v", st)
 			}
 		})
 	}
+}
+
+// prolonged prolongs the quarantine of a share's key, and returns it.
+func prolonged(t *testing.T, p *Pool, share string) *Quarantined {
+	t.Helper()
+	p.Prolong("unknown")
+	p.Prolong(call(share, "").QuarantineKey)
+	_, err := p.Do(t.Context(), call(share, "echo hello"))
+	q, ok := errors.AsType[*Quarantined](err)
+	if !ok {
+		t.Fatalf("after Prolong: %v", err)
+	}
+	return q
 }
 
 // TestDeathOfABatch: what dies among others is found, and they are answered.

@@ -54,7 +54,22 @@ func (p *Pool) isolate(blame, share string, d *Death) {
 	}
 	q.deaths++
 	q.death = d
-	q.until = now.Add(min(maxQuarantine, p.config.Quarantine<<min(q.deaths-1, 16)))
+	q.until = p.quarantineEnd(q)
+}
+
+// Prolong restarts the quarantine of a key, if there is one, without another death: the
+// caller's diagnosis of the death took part of it. It is safe for concurrent use.
+func (p *Pool) Prolong(key string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if q := p.quarantine[key]; q != nil {
+		q.until = p.quarantineEnd(q)
+	}
+}
+
+// quarantineEnd is when a quarantine that starts now ends. The lock is held.
+func (p *Pool) quarantineEnd(q *quarantined) time.Time {
+	return time.Now().Add(min(maxQuarantine, p.config.Quarantine<<min(q.deaths-1, 16)))
 }
 
 func (p *Pool) forgetQuarantined(now time.Time) {

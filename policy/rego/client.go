@@ -236,6 +236,9 @@ func (c *client) placeOfDeath(ctx context.Context, u *unit, key uint64, input []
 		if d2, died := errors.AsType[*worker.Death](again); died {
 			d.Mark = d2.Mark
 		}
+		if w, ok := c.pool().(interface{ Prolong(key string) }); ok {
+			w.Prolong(blameOf(u)) // it took part of the quarantine
+		}
 	}
 	return faultOf(u, what, err)
 }
