@@ -35,6 +35,8 @@ var writing = map[string]string{
 	"evaluation.record":             "called by the two below, behind evaluation.mayRecord",
 	"evaluation.deny":               "asks evaluation.mayRecord: under acquire, or the limits of refusals",
 	"evaluation.refuseUnidentified": "asks evaluation.mayRecord",
+	"Gate.Evaluate":                 "once for each target of an inquiry, at most 32: behind frontend's stepRequests",
+	"Gate.RecordNetworkCheck":       "once for each network check: behind frontend's networkChecks",
 }
 
 // TestRecordingPaths: no function of this package records an event but those that
