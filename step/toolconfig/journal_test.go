@@ -232,6 +232,9 @@ func TestEditedFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Chmod(gradle, 0o600); err != nil { // its owner may not write it
+		t.Fatal(err)
+	}
 	write(t, gradle, string(text)+"added=1\n", 0o600)
 	write(t, maven, "<settings>mine</settings>", 0o600)
 	if err := os.Remove(filepath.Join(s.Home, "dotfiles/docker.json")); err != nil {
