@@ -35,7 +35,7 @@ demo: demo-needs build ## run the tour: an emulated Bitbucket, real curl, real P
 
 test: needs ## run every test, against real PostgreSQL and real clients, with progress
 	@$(NOCGO) $(GO) build -C tools -o ../$(BIN)/testprogress ./testprogress
-	@echo "running all tests: about 16 minutes on two cores"
+	@echo "running all tests: about 13 minutes on two cores"
 	GO=$(GO) GORACE=$(GORACE) $(BIN)/testprogress $(RACE) -vet=off -shuffle=on -timeout 20m -parallel $(PARALLEL) $(FIRST) $(PACKAGES)
 
 check: lint test ## what CI runs: lint, then every test
