@@ -120,10 +120,15 @@ func looksLikeValue(text string) *problem {
 	return nil
 }
 
-// remarkMode warns of a secret that every user of the machine can read. It is not an error: secrets mounted into a
-// container often have such a mode, and the container has no other user.
+// remarkMode warns of a secret that every user of the machine can read or change. It is not an error: secrets mounted
+// into a container often have such a mode, and the container has no other user.
 func (d *decoder) remarkMode(name string) {
-	if info, err := os.Stat(name); err == nil && info.Mode().Perm()&0o004 != 0 {
+	info, err := os.Stat(name)
+	switch {
+	case err != nil:
+	case info.Mode().Perm()&0o002 != 0:
+		d.warn(d.current, "chmod o-rw", "every user of this machine can change the secret (mode %04o)", info.Mode().Perm())
+	case info.Mode().Perm()&0o004 != 0:
 		d.warn(d.current, "chmod o-r", "every user of this machine can read the secret (mode %04o)", info.Mode().Perm())
 	}
 }

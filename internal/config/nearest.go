@@ -14,6 +14,8 @@ func (d *decoder) unknownKey(path string, e entry, fields []field) {
 	switch elsewhere, near := d.places()[e.key], nearestField(e.key, fields); {
 	case near == e.key+"_file" || near == e.key+"_env":
 		hint = "did you mean \"" + near + "\"? Secrets are given by file or environment variable, never by value"
+	case near != "" && len(elsewhere) > 0 && nearest.Distance(plainKey(e.key), plainKey(near)) == 1:
+		hint = "did you mean \"" + near + "\"? The key exists at " + strings.Join(elsewhere, ", ")
 	case len(elsewhere) > 0:
 		hint = "it belongs elsewhere: " + strings.Join(elsewhere, ", ")
 	case near != "":

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -82,7 +83,7 @@ func (d *decoder) webhookEvents(path string, r WebhookReceiver) {
 		own := fmt.Sprintf("%s.events[%d]", path, i)
 		switch {
 		case !webhook.IsEvent(r.Kind, key):
-			d.fail(own, didYouMean(key, webhook.Events(r.Kind)), "%s is not an event of kind %s", quote(key), r.Kind)
+			d.fail(own, otherKindHint(key, r.Kind), "%s is not an event of kind %s", quote(key), r.Kind)
 			d.failed[path+".events"] = true
 		case len(r.Repositories) > 0 && !webhook.HasRepository(r.Kind, key):
 			d.fail(own, "use a receiver of its own without repositories", "%s has no repository, and this receiver lists repositories: it would be denied", key)
@@ -93,6 +94,21 @@ func (d *decoder) webhookEvents(path string, r WebhookReceiver) {
 			d.fail(fmt.Sprintf("%s.repositories[%d]", path, i), "write PROJECT/slug", "Data Center has no UUIDs")
 		}
 	}
+}
+
+// otherKindHint names the event that was meant, or the kind that has the given one.
+func otherKindHint(key string, kind webhook.Kind) string {
+	other := webhook.Cloud
+	if kind == webhook.Cloud {
+		other = webhook.DataCenter
+	}
+	if near := didYouMean(key, webhook.Events(kind)); near != "" {
+		return near
+	}
+	if webhook.IsEvent(other, key) {
+		return fmt.Sprintf("it is an event of kind %s: correct kind, or the event", other)
+	}
+	return "see Bitbucket's event payloads"
 }
 
 // webhookActions checks that each action can happen.
@@ -204,9 +220,30 @@ func (d *decoder) webhookEndpoint(path string, e WebhookEndpoint) {
 			d.warn(fmt.Sprintf("%s.allow_networks[%d]", path, i), "name the networks that are meant", "it contains every address, loopback and metadata services included")
 		}
 	}
+	d.webhookAddress(path, e)
 	if e.Sign != nil {
 		d.webhookSigning(path+".sign", e.Sign)
 	}
+}
+
+// webhookAddress warns of an address in url that no delivery is sent to.
+func (d *decoder) webhookAddress(path string, e WebhookEndpoint) {
+	if e.URL == nil || !d.sound(path+".url") || d.failed[path+".allow_networks"] {
+		return
+	}
+	host := e.URL.Hostname()
+	if host == "localhost" {
+		host = "127.0.0.1"
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil || !ip.IsPrivate() && !ip.IsLoopback() && !ip.IsLinkLocalUnicast() {
+		return
+	}
+	if slices.ContainsFunc(e.AllowNetworks, func(n netip.Prefix) bool { return n.Contains(ip) }) {
+		return
+	}
+	d.warn(path+".url", fmt.Sprintf("add it to the endpoint: allow_networks: [%q]", netip.PrefixFrom(ip, ip.BitLen())),
+		"allow_networks does not contain the private address %s: no delivery is sent to it", ip)
 }
 
 // webhookSigning checks the secrets with which deliveries are signed again.

@@ -13,7 +13,7 @@ func webhooksFields(w *Webhooks) []field {
 		sections("receivers", &w.Receivers, webhookReceiverFields, "The receivers of deliveries; at least one.", required),
 		sections("endpoints", &w.Endpoints, webhookEndpointFields, "The endpoints to which deliveries may be forwarded."),
 		sections("resources", &w.Resources, webhookResourceFields, "The resources that deliveries may refresh, such as a `Warehouse` of Kargo."),
-		scalar("body_max_age", &w.BodyMaxAge, between(duration, time.Hour, 90*24*time.Hour), "How long the bodies of deliveries are kept. An endpoint that is unavailable for longer does not receive them.", fallback("168h")),
+		scalar("body_max_age", &w.BodyMaxAge, between(duration, time.Hour, 90*24*time.Hour), "How long the bodies of deliveries are kept for a replay. While a delivery waits for an endpoint, its body is kept longer.", fallback("168h")),
 	}
 }
 
@@ -24,7 +24,7 @@ func webhookListenerFields(l *WebhookListener) []field {
 		optional("tls", &l.TLS, tlsFields, "Enables TLS on the listener, with HTTP/2. The server reloads the files when they change."),
 		list[netip.Prefix]("proxy_protocol_from", &l.ProxyProtocolFrom, network, 0, 1000,
 			"Networks of load balancers whose connections begin with a PROXY protocol header, version 1 or 2. The header is required from these networks, and refused from all others."),
-		scalar("max_connections", &l.MaxConnections, between(count, 10, 1_000_000), "The maximum number of open connections; further connections are closed.", fallback("2000")),
+		scalar("max_connections", &l.MaxConnections, between(count, 10, 1_000_000), "The maximum number of open connections. Beyond it, the address with the most idle connections loses its oldest, or with none idle, the one with the most requests.", fallback("2000")),
 		scalar("max_connections_per_client", &l.MaxPerClient, between(count, 1, 1_000_000), "The maximum number of open connections of one address (of IPv6, one /64); further connections are closed.", fallback("200")),
 	}
 }
@@ -35,7 +35,7 @@ func webhookReceiverFields(r *WebhookReceiver) []field {
 		scalar("path", &r.Path, webhookPath, "The path of the webhook's URL. A path with a random part is hard to find, but the secret is the protection.", required),
 		scalar("kind", &r.Kind, webhookKind, "The product that delivers: `cloud` is bitbucket.org, `data_center` is Bitbucket Data Center or Server.", required),
 		scalar("secret_file", &r.Secret, secretFile, "The webhook's secret. The file may change while the server runs.", required),
-		scalar("previous_secret_file", &r.Previous, secretFile, "The secret that `secret_file` replaces. Deliveries that are signed with it are accepted too. Remove the key once the webhook has the new secret."),
+		scalar("previous_secret_file", &r.Previous, secretFile, "The secret that `secret_file` replaces. Deliveries that are signed with it are accepted too. `sallyport webhook rotate` needs the key, and writes the file."),
 		list("repositories", &r.Repositories, webhookRepository, 1, 10000, "The repositories whose deliveries are accepted, by UUID or full name. A UUID remains valid when the repository is renamed. Data Center has no UUIDs. Absent: every repository."),
 		list("events", &r.Events, webhookEvent, 1, 100, "The events that are accepted. Absent: every documented event."),
 		scalar("max_body_bytes", &r.MaxBodyBytes, between(size, 1<<10, 64<<20), "The maximum size of a body. Bitbucket Cloud sends at most 256 KB.", fallback("2MiB")),

@@ -134,6 +134,8 @@ func TestWebhookWarnings(t *testing.T) {
 		"without the policy":        {`secret_file: secret, repositories: [acme/egress-polcy], actions: [refresh_policy]`, ``, `does not list the policy repository "acme/egress-policy"`},
 		"without encryption":        {`secret_file: secret`, `{name: x, url: "http://ci.example/"}`, "without encryption"},
 		"an exception for all":      {`secret_file: secret`, `{name: x, url: "https://ci.example/", allow_networks: ["::/0"]}`, "it contains every address"},
+		"a private address":         {`secret_file: secret`, `{name: x, url: "https://10.1.2.3/", allow_networks: [10.2.0.0/16]}`, `the private address 10.1.2.3: no delivery is sent to it; add it to the endpoint: allow_networks: ["10.1.2.3/32"]`},
+		"this machine by its name":  {`secret_file: secret`, `{name: x, url: "https://localhost/"}`, `the private address 127.0.0.1: no delivery is sent to it`},
 		"an endpoint's one secret":  {`secret_file: secret`, `{name: x, url: "https://ci.example/", sign: {secret_file: secret, previous_secret_file: secret}}`, "it has the same secret as secret_file"},
 		"an endpoint's weak secret": {`secret_file: secret`, `{name: x, url: "https://ci.example/", sign: {secret_file: short}}`, "the secret has only 9 bytes"},
 	} {
