@@ -294,3 +294,28 @@ func FuzzTasks(f *testing.F) {
 		}
 	})
 }
+
+// TestConnectionErrorsHaveARemedy: the error of a gateway that cannot be reached names the flag
+// to correct.
+func TestConnectionErrorsHaveARemedy(t *testing.T) {
+	t.Parallel()
+	secure := httptest.NewTLSServer(http.NotFoundHandler())
+	t.Cleanup(secure.Close)
+	closed := httptest.NewServer(http.NotFoundHandler())
+	closed.Close()
+	credential, _ := NewCredential("jenkins")
+	for server, want := range map[string]string{
+		secure.URL: "with --ca-file",
+		closed.URL: "compare --server",
+		strings.Replace(secure.URL, "https:", "http:", 1): "write https:// in --server",
+	} {
+		client, err := NewClient(ClientConfig{Server: server, Credential: func() (string, error) { return credential, nil }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(client.Close)
+		if _, err := client.Claim(t.Context(), "local", 1, 0); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", server, err, want)
+		}
+	}
+}

@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/sallyport/sallyport/internal/printable"
@@ -158,6 +159,20 @@ func (c *Client) Wake(ctx context.Context) <-chan string {
 	return never
 }
 
+// connectRemedy ends the error of a connection to the gateway that failed.
+func connectRemedy(err error) string {
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return ": name the authority of the gateway's certificate with --ca-file"
+	}
+	if _, ok := errors.AsType[x509.HostnameError](err); ok {
+		return ": use a name of the gateway's certificate in --server"
+	}
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return ": compare --server with webhooks.listener, and start the gateway"
+	}
+	return ""
+}
+
 // statusError is a response that is not a success.
 type statusError struct {
 	operation string
@@ -199,8 +214,8 @@ func (c *Client) post(ctx context.Context, operation string, request any) ([]byt
 	if err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
-	if _, err := credentialID(credential); err != nil {
-		return nil, fmt.Errorf("agent: %w: write the output of `sallyport webhook agent-credential create` into the file", err)
+	if err := CheckCredential(credential); err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
 	}
 	body, err := json.Marshal(request)
 	if err != nil {
@@ -215,7 +230,7 @@ func (c *Client) post(ctx context.Context, operation string, request any) ([]byt
 	// RoundTrip follows no redirect: the credential is for this server only.
 	resp, err := c.transport.RoundTrip(req)
 	if err != nil {
-		return nil, fmt.Errorf("agent: %s: %w", operation, err)
+		return nil, fmt.Errorf("agent: %s: %w%s", operation, err, connectRemedy(err))
 	}
 	defer func() { _ = resp.Body.Close() }()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse+1))
@@ -229,5 +244,9 @@ func (c *Client) post(ctx context.Context, operation string, request any) ([]byt
 	case resp.StatusCode == http.StatusConflict:
 		return nil, fmt.Errorf("agent: %s: %w", operation, webhook.ErrLeaseLost)
 	}
-	return nil, &statusError{operation, resp.StatusCode, printable.Quote(string(text))}
+	refused := &statusError{operation, resp.StatusCode, printable.Quote(string(text))}
+	if resp.StatusCode == http.StatusBadRequest && strings.HasPrefix(c.base, "http:") {
+		return nil, fmt.Errorf("%w: the listener may have TLS: write https:// in --server", refused)
+	}
+	return nil, refused
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/subtle"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 )
@@ -68,6 +69,15 @@ func credentialID(text string) (string, error) {
 		return "", ErrCredential
 	}
 	return rest[:idDigits], nil
+}
+
+// CheckCredential reports whether a text has the form of a credential. It does not report
+// whether the gateway accepts it. The error wraps [ErrCredential].
+func CheckCredential(text string) error {
+	if _, err := credentialID(text); err != nil {
+		return fmt.Errorf("%w: write the output of `sallyport webhook agent-credential create` into the file", err)
+	}
+	return nil
 }
 
 func isHex(s string) bool {

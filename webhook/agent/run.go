@@ -9,6 +9,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/sallyport/sallyport/webhook"
 	"github.com/sallyport/sallyport/webhook/dispatch"
 )
 
@@ -41,8 +42,7 @@ func Run(ctx context.Context, c Config) error {
 	}
 	defer sender.Close()
 	d, err := dispatch.New(dispatch.Config{
-		Store: c.Client, Log: c.Log, Lease: cmp.Or(c.Lease, time.Minute), Timing: c.Timing, AbortClaims: true,
-		Observer: observer{c.Log},
+		Store: loggedStore{c.Client, c.Log}, Log: c.Log, Lease: cmp.Or(c.Lease, time.Minute), Timing: c.Timing, AbortClaims: true,
 		// The gateway keeps the time budget.
 		Endpoints: []dispatch.Endpoint{{Name: "local", Send: sender.Send, RetryFor: math.MaxInt64}},
 	})
@@ -63,13 +63,17 @@ func Run(ctx context.Context, c Config) error {
 	return nil
 }
 
-// observer logs what the agent does.
-type observer struct{ log *slog.Logger }
-
-func (o observer) Attempted(_ string, outcome dispatch.Outcome, d time.Duration) {
-	if outcome == dispatch.Delivered {
-		o.log.Info("webhook delivered", "duration", d)
-	}
+// loggedStore logs each delivery that the endpoint accepted.
+type loggedStore struct {
+	webhook.Store
+	log *slog.Logger
 }
-func (observer) DeadLetter(string) {}
-func (observer) LeaseLost(string)  {}
+
+// Done acknowledges a delivery, and logs it by its id, which the gateway's commands accept.
+func (s loggedStore) Done(ctx context.Context, t webhook.Task, r webhook.TaskResult) error {
+	err := s.Store.Done(ctx, t, r)
+	if err == nil {
+		s.log.Info("webhook delivered", "delivery", t.Delivery, "attempt", t.Attempt, "status", r.Status, "duration", r.Duration)
+	}
+	return err
+}

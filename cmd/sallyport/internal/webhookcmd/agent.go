@@ -58,8 +58,12 @@ func (f *agentFlags) run(c *cobra.Command) error {
 	if _, err := dispatch.ParseURL(f.to); err != nil {
 		return cli.Invalid(fmt.Errorf("--to: %w", err))
 	}
-	if _, err := f.credential(); err != nil {
-		return cli.Invalid(err)
+	credential, err := f.credential()
+	if err != nil {
+		return cli.Invalid(fmt.Errorf("--credential-file: %w", err))
+	}
+	if err := agent.CheckCredential(credential); err != nil {
+		return cli.Invalid(fmt.Errorf("--credential-file %s: %w", f.credentialFile, err))
 	}
 	roots, err := readRoots(f.caFile)
 	if err != nil {
