@@ -122,7 +122,7 @@ func (d deliveries) endpoint(stored *webhook.StoredDelivery, named string) (stri
 	}
 	if named == "" {
 		if len(had) != 1 {
-			return "", &admin.Mistake{Message: fmt.Sprintf("delivery %s: name the endpoint: the delivery had these: %s", stored.ID, strings.Join(had, ", "))}
+			return "", &admin.Mistake{Message: fmt.Sprintf("delivery %s: it had several endpoints: name one with --endpoint: %s", stored.ID, strings.Join(had, ", "))}
 		}
 		named = had[0]
 	}

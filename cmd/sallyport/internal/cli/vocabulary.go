@@ -20,7 +20,8 @@ func OneOf(flag, given string, known []string) error {
 		return fmt.Errorf("%s %q is not known: did you mean %s?", flag, given, near)
 	}
 	if len(known) <= 20 {
-		return fmt.Errorf("%s %q is not known: want one of %s", flag, given, JoinList(known))
+		named := slices.DeleteFunc(slices.Clone(known), func(s string) bool { return s == "" })
+		return fmt.Errorf("%s %q is not known: want one of %s", flag, given, JoinList(named))
 	}
 	return fmt.Errorf("%s %q is not known", flag, given)
 }

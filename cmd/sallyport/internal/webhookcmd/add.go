@@ -50,11 +50,11 @@ in Bitbucket.
 --forward-to and --refresh-resource name endpoints and resources of the configuration.
 --endpoint adds an endpoint to the printed section and forwards to it: NAME=URL, or
 NAME=agent for one that an agent serves. An endpoint in a private network also needs
-allow_networks, which the configuration check reports.
+allow_networks: add it to the printed section.
 
 Add the printed section to the configuration and restart the server; then test the
 receiver with "sallyport webhook test NAME".`,
-		Args: oneName,
+		Args: oneArgument("the name of the new receiver"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := o.check(c, args[0]); err != nil {
 				return cli.Invalid(err)
@@ -180,8 +180,8 @@ func (r receiver) make(ctx context.Context, c *cobra.Command, api *hookAPI) erro
 	if !h.SecretSet || !uuid.IsCanonical(strings.Trim(h.UUID, "{}")) {
 		return fmt.Errorf("create the webhook: Bitbucket's response does not confirm the secret: check the repository's webhooks, and delete that of %s", redactPath(r.URL+r.Path))
 	}
-	fmt.Fprintf(c.ErrOrStderr(), "Bitbucket delivers %s of %s to %s as webhook %s.\nAdd this section to the configuration, and restart the server:\n\n",
-		strings.Join(r.Events, ", "), r.Repository, r.URL+r.Path, h.UUID)
+	fmt.Fprintf(c.ErrOrStderr(), "Bitbucket delivers %s of %s to %s as webhook %s.\n%s\n\n",
+		strings.Join(r.Events, ", "), r.Repository, r.URL+r.Path, h.UUID, r.nextStep())
 	return r.printSection(c.OutOrStdout())
 }
 

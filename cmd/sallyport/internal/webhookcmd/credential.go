@@ -48,7 +48,8 @@ func newCredentialCreate() *cobra.Command {
 		Use:   "create --endpoint NAME",
 		Short: "Create a credential for an agent of an endpoint",
 		Long: `Create a credential for an agent of one endpoint with agent: true, and print it once.
-Write it into a file that only the agent's user can read. Only its digest is stored.
+Write it into a file that only the agent's user can read (umask 077). Only its digest is
+stored.
 ` + instanceUsage,
 		Args: cli.NoArguments,
 	}
@@ -103,8 +104,8 @@ func newCredentialRevoke() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "revoke ID --reason TEXT",
 		Short: "Revoke a credential of an agent",
-		Long:  "Revoke a credential in every instance. A delivery that its agent holds is sent again by another agent once the lease has expired.\n" + instanceUsage,
-		Args:  cobra.ExactArgs(1),
+		Long:  "Revoke a credential in every instance. A delivery that its agent holds is sent again by\nanother agent once the lease has expired.\n" + instanceUsage,
+		Args:  oneArgument("the id of a credential"),
 	}
 	reason := c.Flags().String("reason", "", "the operator's reason, as `TEXT` for the audit log")
 	return withInstance(c, func(c *cobra.Command, client *admin.ControlClient, args []string) error {

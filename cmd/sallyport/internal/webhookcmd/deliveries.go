@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -87,6 +88,7 @@ The audit log has all of them: sallyport audit query --kind webhook_received.
 		if asJSON() {
 			return cli.PrintJSON(c.OutOrStdout(), found)
 		}
+		noteNone(c, filter, len(found))
 		return printDeliveries(c.OutOrStdout(), found, now)
 	})
 }
@@ -127,6 +129,7 @@ whole error, and "webhook replay" sends a delivery again.
 		if asJSON() {
 			return cli.PrintJSON(c.OutOrStdout(), found)
 		}
+		noteNone(c, filter, len(found))
 		return printDeadLetters(c.OutOrStdout(), found, filter.Endpoint, now)
 	})
 }
@@ -137,7 +140,7 @@ func printDeadLetters(w io.Writer, list []webhook.StoredDelivery, endpoint strin
 		for _, d := range list {
 			for _, t := range d.Tasks {
 				if t.State == webhook.TaskDead && (endpoint == "" || t.Endpoint == endpoint) {
-					row("%s\t%s\t%s\t%s\t%s", d.ID, shortened(t.Endpoint, 14), age(now, finished(t)), strconv.Itoa(t.Attempts), shortened(clean(t.LastError), 28))
+					row("%s\t%s\t%s\t%s\t%s", d.ID, shortened(t.Endpoint, 14), age(now, finished(t)), strconv.Itoa(t.Attempts), ending(clean(t.LastError), 28))
 				}
 			}
 		}
@@ -184,6 +187,29 @@ func age(now, then time.Time) string {
 		return fmt.Sprintf("%dh", int(d.Hours()))
 	}
 	return fmt.Sprintf("%dd", int(d.Hours()/24))
+}
+
+// ending is a text, or its last columns characters: the cause is at the end of an error.
+func ending(text string, columns int) string {
+	if r := []rune(text); len(r) > columns {
+		return "…" + string(r[len(r)-columns+1:])
+	}
+	return text
+}
+
+// noteNone explains an empty list on standard error: a misspelt name selects nothing.
+func noteNone(c *cobra.Command, filter webhook.DeliveryFilter, found int) {
+	if found > 0 {
+		return
+	}
+	note := "no delivery matches"
+	if filter.Receiver+filter.Endpoint != "" {
+		note += "; `sallyport webhook list` shows the names of the configuration"
+	}
+	if strings.Contains(filter.Repository, "/") {
+		note += "; Bitbucket Cloud's repositories are selected by UUID, as `sallyport webhook show` prints it"
+	}
+	_, _ = fmt.Fprintln(c.ErrOrStderr(), note)
 }
 
 // shortened cuts a text to so many characters.

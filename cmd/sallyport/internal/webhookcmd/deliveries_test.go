@@ -175,6 +175,16 @@ func TestDeliveries(t *testing.T) {
 	if out := s.run("deliveries", "--until", "1h", "--format", "json"); strings.TrimSpace(out) != "[]" {
 		t.Error(out)
 	}
+	for argument, want := range map[string]string{"--endpoint=jenkns": "`sallyport webhook list` shows the names", "--repository=acme/app": "selected by UUID"} {
+		for _, list := range []string{"deliveries", "dead-letters"} {
+			if _, notes, err := s.command(list, argument); err != nil || !strings.Contains(notes, "no delivery matches; ") || !strings.Contains(notes, want) {
+				t.Errorf("%s %s: %v, %q", list, argument, err, notes)
+			}
+		}
+	}
+	if _, _, err := s.command("deliveries", "--state", "lost"); err == nil || !strings.Contains(err.Error(), "want one of pending, leased, done, dead") {
+		t.Errorf("a state that does not exist: %v", err)
+	}
 	text, shown := s.run("show", first), s.run("show", first, "--format", "json")
 	for _, want := range []string{"delivery " + first, "status 422: the content", "forward to kargo", "51 bytes, shown with --body", `"User-Agent: Bitbucket-Webhooks/2.0\u202e"`} {
 		if !strings.Contains(text, want) {
@@ -238,7 +248,7 @@ func TestDeliveriesRefuseMistakes(t *testing.T) {
 		"a long reason":               {[]string{"replay", two, "--reason", strings.Repeat("x", 1001)}, "at most 1000 bytes"},
 		"no delivery":                 {[]string{"replay", "--reason", "r"}, "1 to 100 deliveries"},
 		"it waits":                    {[]string{"replay", pending, "--reason", "r"}, "needs no replay"},
-		"two endpoints":               {[]string{"replay", two, "--reason", "r"}, "jenkins, kargo"},
+		"two endpoints":               {[]string{"replay", two, "--reason", "r"}, "name one with --endpoint: jenkins, kargo"},
 		"an endpoint that is gone":    {[]string{"replay", removed, "--reason", "r"}, `"an-old-one" is not an endpoint`},
 		"not an endpoint":             {[]string{"replay", two, "--endpoint", "jenkin", "--reason", "r"}, `"jenkin" is not an endpoint`},
 		"an old body":                 {[]string{"replay", old, "--endpoint", "kargo", "--reason", "r"}, "older than webhooks.body_max_age"},
@@ -251,6 +261,7 @@ func TestDeliveriesRefuseMistakes(t *testing.T) {
 		"a reason for no body":        {[]string{"show", pending, "--reason", "r"}, "with --body only"},
 		"not a time":                  {[]string{"deliveries", "--since", "yesterday"}, "is not a time"},
 		"not a limit":                 {[]string{"dead-letters", "--limit", "0"}, "from 1 to 1000"},
+		"no credential":               {[]string{"agent-credential", "revoke", "--reason", "r"}, "the id of a credential, and was given 0"},
 		"a list of arguments":         {[]string{"dead-letters", "jenkins"}, "jenkins"},
 		"a delivery beside a mistake": {[]string{"replay", uuid.NewV4(), two, "--endpoint", "kargo", "--reason", "r"}, "no such delivery"},
 	} {

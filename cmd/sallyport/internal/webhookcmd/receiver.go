@@ -10,8 +10,9 @@ import (
 	"github.com/sallyport/sallyport/internal/config"
 )
 
-// loadReceiver reads the configuration and returns the receiver with this name.
-func loadReceiver(path, name string) (*config.Config, *config.WebhookReceiver, error) {
+// loadReceiver reads the configuration and returns the receiver with this name. The hint ends
+// the error for the name of an endpoint.
+func loadReceiver(path, name, hint string) (*config.Config, *config.WebhookReceiver, error) {
 	cfg, file, err := cli.LoadConfig(path)
 	if err != nil {
 		return nil, nil, err
@@ -25,6 +26,11 @@ func loadReceiver(path, name string) (*config.Config, *config.WebhookReceiver, e
 			return cfg, &cfg.Webhooks.Receivers[i], nil
 		}
 		names = append(names, r.Name)
+	}
+	for _, e := range cfg.Webhooks.Endpoints {
+		if e.Name == name {
+			return nil, nil, cli.Invalid(fmt.Errorf("%q is an endpoint, and not a receiver: name one of %s%s", name, cli.JoinList(names), hint))
+		}
 	}
 	return nil, nil, cli.Invalid(cli.OneOf("the receiver", name, names))
 }
@@ -48,10 +54,12 @@ func loadEndpoint(path, name string) (*config.WebhookEndpoint, error) {
 	return nil, cli.Invalid(cli.OneOf("the endpoint", name, names))
 }
 
-// oneName accepts the name of a receiver or an endpoint as the only argument.
-func oneName(c *cobra.Command, args []string) error {
-	if len(args) != 1 || strings.TrimSpace(args[0]) == "" {
-		return cli.Invalid(fmt.Errorf("name one receiver or endpoint\nsee: %s --help", c.CommandPath()))
+// oneArgument accepts one argument that is not empty; what describes it in the error.
+func oneArgument(what string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) != 1 || strings.TrimSpace(args[0]) == "" {
+			return cli.Invalid(fmt.Errorf("%s takes one argument, %s, and was given %d\nsee: %s --help", c.CommandPath(), what, len(args), c.CommandPath()))
+		}
+		return nil
 	}
-	return nil
 }

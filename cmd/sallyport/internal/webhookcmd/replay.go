@@ -27,9 +27,9 @@ audit log.
 
 With --body, only the body is printed. On a terminal, control characters are escaped;
 --raw prints the bytes as they were received, as a file and a pipe always get them. With
---format json, the body is the field body in base64. Bodies hold names and e-mail addresses: the audit log records
-who read one, and an auditor's login cannot read them. A body that is older than
-webhooks.body_max_age was deleted.
+--format json, the body is the field body in base64. Bodies hold names and e-mail
+addresses: the audit log records who read one, and an auditor's login cannot read them.
+A body that is older than webhooks.body_max_age was deleted.
 ` + instanceUsage,
 		Args: someDeliveries(1),
 	}

@@ -32,14 +32,14 @@ new secret: "sallyport webhook test NAME" shows that the receiver accepts it.
 With --endpoint, NAME is an endpoint with sign.previous_secret_file. Deliveries to it then
 have a signature with each of the two secrets (Standard Webhooks), so that the endpoint
 can change its secret at any time. --drop ends that.`,
-		Args: oneName,
+		Args: oneArgument("the name of a receiver, or with --endpoint that of an endpoint"),
 	}
 	path := cli.AddConfigFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if o.endpoint {
 			return o.runEndpoint(c, *path, args[0])
 		}
-		cfg, r, err := loadReceiver(*path, args[0])
+		cfg, r, err := loadReceiver(*path, args[0], ", or give --endpoint")
 		if err != nil {
 			return err
 		}

@@ -63,6 +63,10 @@ func (r receiver) printFields(w io.Writer) {
 	if r.Kind == "data_center" {
 		place, fields = "Repository settings > Webhooks > Create webhook", "Status    active\n"
 	}
+	names := make([]string, len(r.Events))
+	for i, event := range r.Events {
+		names[i] = label(event)
+	}
 	fmt.Fprintf(w, `Enter this in Bitbucket, in %s, %s:
 
   Title     Sallyport receiver %s
@@ -70,9 +74,32 @@ func (r receiver) printFields(w io.Writer) {
   Secret    the line in %s (do not let Bitbucket generate one)
   %s  Events    %s
 
-Add this section to the configuration, and restart the server:
+%s
 
-`, r.Repository, place, r.Name, r.URL+r.Path, r.Secret, fields, strings.Join(r.Events, ", "))
+`, r.Repository, place, r.Name, r.URL+r.Path, r.Secret, fields, strings.Join(names, ", "), r.nextStep())
+}
+
+// nextStep names what to do with the printed section.
+func (r receiver) nextStep() string {
+	if r.Listener {
+		return "Add this section to the configuration, and restart the server:"
+	}
+	return "The configuration has a section webhooks: add each element below to its list there, without the keys\nwebhooks, receivers and endpoints themselves, and restart the server:"
+}
+
+// eventLabels are the names of the usual events on Bitbucket's page, by key.
+var eventLabels = map[string]string{
+	"repo:push": "Repository > Push", "repo:updated": "Repository > Updated", "repo:transfer": "Repository > Transfer",
+	"pullrequest:fulfilled": "Pull request > Merged", "pullrequest:rejected": "Pull request > Declined",
+	"repo:refs_changed": "Repository > Push", "pr:merged": "Pull request > Merged", "pr:declined": "Pull request > Declined",
+}
+
+// label is an event with its name on Bitbucket's page, if that is known.
+func label(event string) string {
+	if name := eventLabels[event]; name != "" {
+		return fmt.Sprintf("%s (%s)", name, event)
+	}
+	return event
 }
 
 func quoted(list []string) string {

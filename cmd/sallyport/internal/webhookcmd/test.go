@@ -53,7 +53,7 @@ does not compare the certificate's name.
 The command reads decision, event and routes from the instance that runs on this machine with
 the configuration's data_directory, as root or as the instance's user. A stage that fails
 is printed with its remedy, and the status is then 1.`,
-		Args: oneName,
+		Args: oneArgument("the name of a receiver"),
 	}
 	f := c.Flags()
 	path, asJSON := cli.AddConfigFlag(c), cli.AddFormatFlag(c)
@@ -64,7 +64,7 @@ is printed with its remedy, and the status is then 1.`,
 	f.DurationVar(&o.wait, "wait", 30*time.Second, "how long to wait for the endpoints, as a `DURATION`")
 	f.BoolVar(&o.noFollow, "no-follow", false, "end after the response: no instance runs on this machine")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		cfg, r, err := loadReceiver(*path, args[0])
+		cfg, r, err := loadReceiver(*path, args[0], "")
 		if err != nil {
 			return err
 		}
@@ -166,10 +166,18 @@ func (t *tester) run(ctx context.Context) (answer string, ok bool) {
 	}
 	a, stage, err := t.send(ctx, secret.Sign(t.body))
 	if err != nil {
-		t.report.failed(stage, stageRemedy[stage], "%v", err)
+		remedy := stageRemedy[stage]
+		if stage == "certificate" && !t.checked {
+			remedy = "another program may have the port: compare webhooks.listener with the log of the instance"
+		}
+		t.report.failed(stage, remedy, "%v", err)
 		return "", false
 	}
 	t.reportTLS(a.tls)
+	if a.status == http.StatusBadRequest && strings.HasPrefix(t.base, "http:") && t.checked {
+		t.report.failed("delivery", "the listener may have TLS: write https:// in --url", "status %d %s", a.status, printable.Quote(a.text))
+		return "", false
+	}
 	if a.status != http.StatusOK {
 		t.report.failed("delivery", statusRemedy[a.status], "status %d %s", a.status, printable.Quote(a.text))
 		return "", false

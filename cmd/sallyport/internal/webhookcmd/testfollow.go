@@ -96,7 +96,7 @@ func (t *tester) decided(trace *webhook.DeliveryTrace) bool {
 var denialRemedy = map[policy.Reason]string{
 	webhook.RepositoryNotAllowed: "name one of the receiver's repositories with --repository",
 	webhook.EventNotAllowed:      "add the event to the receiver's events",
-	policy.PolicyError:           "the policy could not be evaluated in time: see the log of the instance",
+	policy.PolicyError:           "a rule failed or took too long, or a route names an endpoint that is not configured: run `sallyport policy check DIR -c FILE`",
 }
 
 // routes reports the result of each route.
@@ -141,6 +141,9 @@ func failureRemedy(cause string) string {
 		if strings.HasSuffix(cause, fmt.Sprint(status)) {
 			return "enter the webhook's secret, or that of the endpoint's sign section, at the endpoint"
 		}
+	}
+	if strings.Contains(cause, "must not be dialed") {
+		return "add the network of the address to the endpoint's allow_networks, and restart the server"
 	}
 	return "correct the endpoint, or its section in the configuration"
 }

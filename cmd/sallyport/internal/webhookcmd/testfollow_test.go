@@ -148,3 +148,17 @@ func TestFollowNamesTheFailure(t *testing.T) {
 		}
 	}
 }
+
+// TestFailureRemedy: the remedy names the key or the secret that causes the failure.
+func TestFailureRemedy(t *testing.T) {
+	t.Parallel()
+	for cause, want := range map[string]string{
+		"the endpoint responded with status 403": "enter the webhook's secret",
+		"send: address is not one that was pinned, or must not be dialed: 127.0.0.1 has only the addresses [loopback 127.0.0.1]": "allow_networks",
+		"send: dial tcp 192.0.2.1:443: connect: connection refused":                                                              "correct the endpoint",
+	} {
+		if got := failureRemedy(cause); !strings.Contains(got, want) {
+			t.Errorf("%s: %s", cause, got)
+		}
+	}
+}

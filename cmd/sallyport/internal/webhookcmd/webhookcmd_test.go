@@ -294,7 +294,7 @@ func TestAddWithoutAToken(t *testing.T) {
 			t.Fatal(err)
 		}
 		file := filepath.Join(s.directory, "webhook-"+name+".secret")
-		for _, want := range []string{"https://hooks.acme.example:8443/hooks/" + name + "-", file, "Events"} {
+		for _, want := range []string{"https://hooks.acme.example:8443/hooks/" + name + "-", file, "Events", "Pull request > Merged (", "Add this section"} {
 			if !strings.Contains(fields, want) {
 				t.Errorf("%s is missing in %s", want, fields)
 			}
@@ -402,6 +402,12 @@ func TestAddWithEverything(t *testing.T) {
 			t.Errorf("%s: %v\n%s", c.name, err, out)
 		}
 		if c.name == "all" {
+			if _, notes, err := s.command("add", "three", "--repository", "acme/app", "--url", "https://hooks.acme.example:8443", "--forward-to", "jenkins"); err != nil || !strings.Contains(notes, "has a section webhooks") {
+				t.Errorf("a second receiver: %v: %s", err, notes)
+			}
+			if _, _, err := s.command("rotate", "jenkins"); err == nil || !strings.Contains(err.Error(), `"jenkins" is an endpoint, and not a receiver: name one of all, or give --endpoint`) {
+				t.Errorf("rotate an endpoint: %v", err)
+			}
 			for flag, want := range map[string]string{"--forward-to jenkns": "did you mean jenkins?", "--forward-to other": "want one of jenkins, kargo", "--endpoint jenkins=agent": "has an endpoint of that name"} {
 				name, value, _ := strings.Cut(flag, " ")
 				if _, _, err := s.command("add", "two", "--repository", "acme/app", "--url", "https://hooks.acme.example:8443", name, value); err == nil || !strings.Contains(err.Error(), want) {
