@@ -3,10 +3,12 @@
 // user of the peer's socket (sock_diag(7), /proc/net/tcp).
 //
 // The answer is that of the connection that was accepted. While the accepted socket is
-// open, the kernel establishes no other connection with the same four addresses and
-// ports. A socket that its process has closed already has no user any more, and the
-// kernel reports the user 0 (root) for it: such a socket is an error here, and so is each
-// state in which another process could try to connect from the same port.
+// connected, the kernel establishes no other connection with the same four addresses and
+// ports. A peer that resets its connection frees them, and what it sent before remains
+// readable: an accepted socket that is not connected after the lookup is an error here.
+// A socket that its process has closed already has no user any more, and the kernel
+// reports the user 0 (root) for it: such a socket is an error, and so is each state in
+// which another process could try to connect from the same port.
 package peeruid
 
 import (
@@ -28,7 +30,14 @@ func Of(c net.Conn) (uid uint32, err error) {
 	if !ok || !ok2 {
 		return 0, fmt.Errorf("%w: not a TCP connection", ErrUndetermined)
 	}
-	return lookup(unmapped(peer), unmapped(local))
+	if uid, err = lookup(unmapped(peer), unmapped(local)); err != nil {
+		return 0, err
+	}
+	// In this order: the socket was connected during the lookup, too.
+	if err := connected(c); err != nil {
+		return 0, err
+	}
+	return uid, nil
 }
 
 // unmapped returns an address without zone, and as IPv4 if it is IPv4 in IPv6.
@@ -51,6 +60,7 @@ const (
 	established = 1
 	finWait1    = 4
 	finWait2    = 5
+	closeWait   = 8 // of the accepted socket: the peer has ended its direction
 )
 
 // user returns the user of a row, which must be the socket of the peer.

@@ -4,9 +4,14 @@ package peeruid
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"runtime"
 )
+
+func connected(net.Conn) error {
+	return fmt.Errorf("%w on %s", ErrUndetermined, runtime.GOOS)
+}
 
 func lookup(netip.AddrPort, netip.AddrPort) (uint32, error) {
 	return 0, fmt.Errorf("%w on %s", ErrUndetermined, runtime.GOOS)
