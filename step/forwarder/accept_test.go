@@ -138,6 +138,53 @@ func TestNetworks(t *testing.T) {
 	}
 }
 
+// TestNetworksOfThisMachine: on the listener for containers too, a user of this machine is
+// admitted by the user, not by the address of the bridge.
+func TestNetworksOfThisMachine(t *testing.T) {
+	t.Parallel()
+	for _, byAddress := range []bool{false, true} {
+		e := start(t, func(c *Config, _ *upstreamConfig) {
+			c.Admit = func(uint32) bool { return false }
+			if byAddress { // the attack
+				c.ownAddress = func(netip.Addr) bool { return false }
+			}
+		})
+		l := proxytest.Listen(t, "127.0.0.1:0")
+		served := make(chan error, 1)
+		go func() { served <- e.ServeNetworks(l, []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}) }()
+		e.address = l.Addr().String()
+		_, text := e.dial(t).send("CONNECT denied.test:443 HTTP/1.1\r\n\r\n").answer(http.MethodConnect)
+		want := "peer_not_admitted"
+		if byAddress {
+			want = "policy_denied" // the request reached Sallyport
+		}
+		if !strings.Contains(text, want) {
+			t.Errorf("by address %t: %q, want %s", byAddress, text, want)
+		}
+		e.Close()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestOwnAddress: the addresses of the interfaces are those of this machine.
+func TestOwnAddress(t *testing.T) {
+	t.Parallel()
+	own, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range own {
+		if address := netip.MustParsePrefix(a.String()).Addr(); !ownAddress(address) {
+			t.Errorf("%s is not an address of this machine", address)
+		}
+	}
+	if ownAddress(netip.MustParseAddr("192.0.2.1")) {
+		t.Error("192.0.2.1 is an address of this machine")
+	}
+}
+
 // TestTooManyConnections: a connection over the limit is answered, and a place that
 // becomes free is used again.
 func TestTooManyConnections(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -40,8 +41,9 @@ type Config struct {
 	RememberFor       time.Duration // how long a denial, or the refusal of an expired token, is repeated without a request to Sallyport; 0: 15 s; negative: not at all
 
 	// Only tests change these controls.
-	peerUID func(net.Conn) (uint32, error)            // nil: peeruid.Of
-	final   func(*upstream.Refusal) *upstream.Refusal // nil: final
+	peerUID    func(net.Conn) (uint32, error)            // nil: peeruid.Of
+	ownAddress func(netip.Addr) bool                     // nil: ownAddress
+	final      func(*upstream.Refusal) *upstream.Refusal // nil: final
 }
 
 // Forwarder serves listeners. It is safe for concurrent use.

@@ -40,6 +40,9 @@ func New(c Config) (*Forwarder, error) {
 	if c.peerUID == nil {
 		c.peerUID = peeruid.Of
 	}
+	if c.ownAddress == nil {
+		c.ownAddress = ownAddress
+	}
 	if c.final == nil {
 		c.final = final
 	}
@@ -77,9 +80,9 @@ func (f *Forwarder) Serve(l net.Listener) error {
 
 // ServeNetworks is Serve for clients in other network namespaces, such as containers,
 // whose users cannot be determined: it admits every client with an address in one of the
-// networks.
+// networks. A client with an address of this machine must have an admitted user besides.
 func (f *Forwarder) ServeNetworks(l net.Listener, networks []netip.Prefix) error {
-	return f.serve(l, func(c net.Conn) *Refusal { return admitNetwork(c, networks) })
+	return f.serve(l, func(c net.Conn) *Refusal { return f.admitNetwork(c, networks) })
 }
 
 // Close closes the listeners and all connections, and returns when no goroutine of the

@@ -41,7 +41,10 @@ func (f *Forwarder) admitUser(c net.Conn) *Refusal {
 	return nil
 }
 
-func admitNetwork(c net.Conn, networks []netip.Prefix) *Refusal {
+// admitNetwork returns nil if a peer is in a network of the containers. The bridge has an
+// address of this machine, from which every user of this machine can connect: such a peer
+// is admitted by its user.
+func (f *Forwarder) admitNetwork(c net.Conn, networks []netip.Prefix) *Refusal {
 	a, ok := c.RemoteAddr().(*net.TCPAddr)
 	if !ok {
 		return notAdmitted("an unknown address", "not a TCP connection")
@@ -50,7 +53,23 @@ func admitNetwork(c net.Conn, networks []netip.Prefix) *Refusal {
 	if !slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Contains(address) }) {
 		return notAdmitted("address "+address.String(), "the address is not in a network of the containers")
 	}
+	if f.config.ownAddress(address) {
+		return f.admitUser(c)
+	}
 	return nil
+}
+
+// ownAddress reports whether an address is of this machine, as far as its network
+// namespace has it. It is true if this cannot be determined.
+func ownAddress(address netip.Addr) bool {
+	if address.IsLoopback() {
+		return true
+	}
+	own, err := net.InterfaceAddrs()
+	return err != nil || slices.ContainsFunc(own, func(a net.Addr) bool {
+		prefix, err := netip.ParsePrefix(a.String())
+		return err != nil || prefix.Addr().Unmap().WithZone("") == address
+	})
 }
 
 func notAdmitted(who, why string) *Refusal {
