@@ -6,12 +6,17 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/sallyport/sallyport/step/upstream"
 )
 
 // Bounds of the report.
 const (
 	maxTargets  = 2000
 	maxRefusals = 1000
+	// maxListedTarget bounds the targets in the lists, in bytes: no host:port is longer, and
+	// URLs are shortened to it. A report has less than 24 MiB as JSON.
+	maxListedTarget = 300
 )
 
 // Report is what the forwarder has served so far.
@@ -49,6 +54,19 @@ type statistics struct {
 // refusalKey identifies refusals that are listed once.
 type refusalKey struct{ method, target, reason, decision string }
 
+// listed returns a refusal whose texts are shortened to the bounds of the report.
+func (r Refusal) listed() Refusal {
+	for _, name := range []*string{&r.Method, &r.Reason, &r.Rule, &r.DecisionID, &r.RetryAfter} {
+		*name = shortened(*name, maxShownName)
+	}
+	r.Target = shortened(r.Target, maxListedTarget)
+	r.Message, r.Next = shortened(r.Message, maxShownText), shortened(r.Next, maxShownText)
+	return r
+}
+
+func shortened(s string, limit int) string { return s[:min(len(s), limit)] }
+
+// key identifies a refusal that listed has shortened.
 func (r Refusal) key() refusalKey {
 	k := refusalKey{r.Method, r.Target, r.Reason, r.DecisionID}
 	if r.Action == "connection" {
@@ -66,7 +84,7 @@ func (s *statistics) target(name string) *Target {
 	t := s.targets[name]
 	if t == nil {
 		t = &Target{Name: name}
-		if len(s.targets) >= maxTargets || len(name) > 1<<10 {
+		if len(s.targets) >= maxTargets || len(name) > maxListedTarget {
 			s.total.Omitted++
 			return t
 		}
@@ -102,8 +120,9 @@ func (s *statistics) refused(r Refusal) (first bool) {
 	if r.Action != "connection" {
 		t := s.target(hostOf(r.Target))
 		t.Denied++
-		t.LastReason = r.Reason
+		t.LastReason = shortened(r.Reason, maxShownName)
 	}
+	r = r.listed()
 	key := r.key()
 	if i, listed := s.refusals[key]; listed && key.decision != "" {
 		s.total.Refusals[i].Repeats++
@@ -126,7 +145,8 @@ func (s *statistics) repeated(method, target, host string, reason, decision stri
 	defer s.mu.Unlock()
 	s.total.Repeats++
 	s.target(host).Denied++
-	if i, listed := s.refusals[refusalKey{method, target, reason, decision}]; listed {
+	again := Refusal{Method: method, Target: target, Refusal: upstream.Refusal{Reason: reason, DecisionID: decision}}
+	if i, listed := s.refusals[again.listed().key()]; listed {
 		s.total.Refusals[i].Repeats++
 	}
 }

@@ -1,7 +1,9 @@
 package forwarder
 
 import (
+	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 )
 
@@ -25,6 +27,9 @@ func TestReportIsBounded(t *testing.T) {
 		}
 		s.repeated("", target, target, r.Reason, r.DecisionID)
 	}
+	if text, err := json.Marshal(hostileReport()); err != nil || len(text) > 24<<20 {
+		t.Errorf("%v: a report has %d bytes", err, len(text))
+	}
 	r := s.report()
 	if len(r.Targets) != maxTargets || len(r.Refusals) != maxRefusals || len(s.targets) != maxTargets || len(s.refusals) != maxRefusals {
 		t.Errorf("%d targets, %d refusals", len(r.Targets), len(r.Refusals))
@@ -44,4 +49,17 @@ func TestReportIsBounded(t *testing.T) {
 	if again := s.report(); again.Refusals[0].Repeats == 100 || again.Targets[0].Allowed == 100 {
 		t.Error("the report shares memory with the statistics")
 	}
+}
+
+// hostileReport is a report of long texts, each byte of which JSON writes with six bytes.
+func hostileReport() Report {
+	s := newStatistics()
+	long := strings.Repeat("\x01", 64<<10)
+	for i := range maxTargets {
+		s.allowed(fmt.Sprint(i) + long[:maxListedTarget-4])
+		r := Refusal{Action: "request", Method: long, Target: fmt.Sprint(i) + long, Refusal: *local(403, long, long, long)}
+		r.Rule, r.DecisionID, r.RetryAfter = long, fmt.Sprint(i)+long, long
+		s.refused(r)
+	}
+	return s.report()
 }

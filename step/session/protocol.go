@@ -27,7 +27,7 @@ const (
 // connection.
 const (
 	maxRequestBytes  = 64 << 10
-	maxResponseBytes = 8 << 20
+	maxResponseBytes = 48 << 20         // twice that of a report
 	requestTimeout   = 10 * time.Second // for a complete request
 )
 
