@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -59,6 +60,7 @@ type world struct {
 	env       map[string]string
 	answer    http.HandlerFunc // of the proxy; nil: accepts
 	bitbucket int              // status of Bitbucket's proxy
+	refusal   chan string      // of the forwarder; empty: it admits the user
 }
 
 const stepUUID, repositoryUUID = "{759de0c6-eaee-4eaa-b7a6-c507eec759a7}", "{1de489be-ce6a-42a0-a8c8-eadbf1174ac7}"
@@ -70,8 +72,8 @@ func newWorld(t *testing.T) *world {
 	}
 	t.Cleanup(func() { forwarder.Close() })
 	proxyURL := "http://" + forwarder.Addr().String()
-	return &world{
-		algorithm: "RS256", bitbucket: http.StatusOK, files: map[string]string{".npmrc": "registry=https://registry.npmjs.org\n"},
+	w := &world{
+		refusal: make(chan string, 2), algorithm: "RS256", bitbucket: http.StatusOK, files: map[string]string{".npmrc": "registry=https://registry.npmjs.org\n"},
 		config: Config{TokenOrigin: "environment variable BITBUCKET_STEP_OIDC_TOKEN", TokenName: "BITBUCKET_STEP_OIDC_TOKEN",
 			Forwarder: netip.MustParseAddrPort(forwarder.Addr().String()), Targets: []string{"api.partner.example:443"},
 			Expected: []Variable{{"HTTPS_PROXY", proxyURL}, {"NODE_USE_ENV_PROXY", "1"}}},
@@ -81,6 +83,26 @@ func newWorld(t *testing.T) *world {
 			"NO_PROXY": "localhost,127.0.0.1,host.docker.internal", "no_proxy": "localhost,127.0.0.1,host.docker.internal",
 			"NODE_USE_ENV_PROXY": "1", "BITBUCKET_STEP_UUID": stepUUID, "BITBUCKET_REPO_UUID": repositoryUUID,
 			"BITBUCKET_BUILD_NUMBER": "7", "BITBUCKET_REPO_FULL_NAME": "acme/payments"},
+	}
+	go serveForwarder(forwarder, w.refusal)
+	return w
+}
+
+// serveForwarder is a forwarder: it waits until a client ends its direction, answers with
+// what it receives from refusal, if anything, and closes the connection.
+func serveForwarder(l net.Listener, refusal <-chan string) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		_, _ = io.Copy(io.Discard, c)
+		select {
+		case text := <-refusal:
+			_, _ = io.WriteString(c, text)
+		default:
+		}
+		c.Close()
 	}
 }
 

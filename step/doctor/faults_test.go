@@ -51,7 +51,12 @@ var faults = map[string]fault{
 	}, "server", Failed, "not JSON"},
 	"denied target": {func(w *world) { w.config.Targets = []string{"evil.example:443"} }, "target", Failed, "evil.example:443 is denied: no_rule_matched; decision 01a1fdf4"},
 
-	"no forwarder":       {func(w *world) { w.config.Forwarder = netip.AddrPort{} }, "forwarder", Warning, "no forwarder"},
+	"no forwarder": {func(w *world) { w.config.Forwarder = netip.AddrPort{} }, "forwarder", Warning, "no forwarder"},
+	"other user": {func(w *world) {
+		for range 2 { // as text and as JSON
+			w.refusal <- "HTTP/1.1 403 Sallyport peer_not_admitted\r\nConnection: close\r\n\r\n"
+		}
+	}, "forwarder", Failed, "does not admit this user"},
 	"missing lower case": {func(w *world) { delete(w.env, "https_proxy") }, "variables", Failed, "https_proxy is not set"},
 	"missing upper case": {func(w *world) { delete(w.env, "HTTP_PROXY") }, "variables", Failed, "HTTP_PROXY is not set"},
 	"different":          {func(w *world) { w.env["https_proxy"] = "http://127.0.0.1:1" }, "variables", Failed, "HTTPS_PROXY and https_proxy differ"},

@@ -50,7 +50,7 @@ func (x *examination) checkFiles() {
 		}
 	}
 	if len(x.checks) == before {
-		x.ok("files", "%d files of tools contain no credential of a proxy", read)
+		x.ok("files", "no file of a tool contains a credential of a proxy; files read: %d", read)
 	}
 }
 

@@ -2,11 +2,13 @@ package doctor
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 )
 
 // pairs are the variables that tools read in one of two spellings.
@@ -26,8 +28,24 @@ func (x *examination) checkForwarder(ctx context.Context) {
 		x.fail("forwarder", "run sallyport-step stop, and start it again", "%s: %v", x.Forwarder, err)
 		return
 	}
-	conn.Close()
+	defer conn.Close()
+	if text := ended(conn); strings.Contains(text, "peer_not_admitted") {
+		x.fail("forwarder", "run doctor as the user that ran start, or add --allow-uid to start", "%s does not admit this user", x.Forwarder)
+		return
+	}
 	x.ok("forwarder", "%s accepts connections", x.Forwarder)
+}
+
+// ended ends its direction of a connection to the forwarder, and returns the beginning of
+// what the forwarder sends until it ends its own. A connection that is closed at once
+// would be reported as one of an unknown user.
+func ended(conn net.Conn) string {
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok || tcp.CloseWrite() != nil || tcp.SetDeadline(time.Now().Add(timeout)) != nil {
+		return ""
+	}
+	text, _ := io.ReadAll(io.LimitReader(tcp, 4<<10))
+	return string(text)
 }
 
 // checkVariables checks the variables that tools read. It adds one check for each fault,
