@@ -11,7 +11,7 @@ import (
 
 // Widths of the table, in columns.
 const (
-	DefaultWidth = 100
+	DefaultWidth = 80
 	minWidth     = 60
 	maxWidth     = 400
 	gap          = 2 // between columns

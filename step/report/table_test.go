@@ -15,11 +15,11 @@ denied           1  a.example:443            proxy_unreachable
 denied           1  mirror.example:80        no_rule_matched
                     decision d9
 denied           1  paste.example:80         policy_denied
-                    pastes are not allowed; rule guardrails; decision d2; to do: do not repeat the
-                    request
+                    pastes are not allowed; rule guardrails; decision d2; to do:
+                    do not repeat the request
 denied          11  registry.npmjs.org:443   no_rule_matched
-                    decision 01a1fdf4-c192-7cf7-900b-49ceb24f5238; to do: ask the owner of the
-                    policy for a rule
+                    decision 01a1fdf4-c192-7cf7-900b-49ceb24f5238; to do: ask
+                    the owner of the policy for a rule
 closed           1  www.partner.example:443  hello_encrypted
                     decision d3; to do: set "ech": true in the rule
 
@@ -27,7 +27,8 @@ OUTCOME      TIMES  TARGET                   BYTES SENT, RECEIVED
 allowed          3  api.partner.example:443  1200, 340000
 allowed          1  old.example:443          10, 20
 
-Rules to ask the owner of the policy for, as the file repositories/acme/payments/requested.rego:
+Rules to ask the owner of the policy for, as the file
+repositories/acme/payments/requested.rego:
 
 # Requested by one step of "acme/payments", and not allowed. Review each line.
 package sallyport.repository["acme/payments"]
