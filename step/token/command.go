@@ -186,9 +186,9 @@ func (c *command) failure(err error, stderr string) error {
 		stderr = "…" + stderr[len(stderr)-maxShownStderr:]
 	}
 	if stderr == "" {
-		stderr = "nothing"
+		return fmt.Errorf("token: command %q: %w: its standard error is empty", c.config.Args[0], err)
 	}
-	return fmt.Errorf("token: command %q: %w: it wrote %q to standard error", c.config.Args[0], err, stderr)
+	return fmt.Errorf("token: command %q: %w: its standard error: %q", c.config.Args[0], err, stderr)
 }
 
 // withoutToken replaces in text what the command printed as its token, or as a part of

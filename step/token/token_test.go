@@ -177,12 +177,12 @@ func TestCommand(t *testing.T) {
 		t.Errorf("standard error %q", text)
 	}
 	for text, want := range map[string]string{
-		"echo no network >&2; exit 3":                                 `exit status 3: it wrote "no network"`,
+		"echo no network >&2; exit 3":                                 `exit status 3: its standard error: "no network"`,
 		"echo " + secret + "; echo leaked " + secret + " >&2; exit 1": `"leaked [token]"`,
 		"echo two words":                        "not a token",
 		"true":                                  "empty",
 		"head -c 100000 /dev/zero | tr '\\0' a": "more than 16 KiB",
-		"kill -9 $$":                            "killed",
+		"kill -9 $$":                            "killed: its standard error is empty",
 	} {
 		s, _ := script(t, text, nil)
 		_, err := s.Token(t.Context())
