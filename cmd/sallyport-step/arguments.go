@@ -24,6 +24,9 @@ func noArguments(c *cobra.Command, args []string) error {
 	if near := nearest.Of(args[0], names); near != "" {
 		return invalid(fmt.Errorf("%s %q: the command is not known: did you mean %s?", c.CommandPath(), args[0], near))
 	}
+	if f := c.Flags().Lookup("listen-docker"); f != nil && f.Value.String() == dockerAuto {
+		return invalid(fmt.Errorf("%s %q: unexpected argument: an address of --listen-docker follows an equals sign: write --listen-docker=%s", c.CommandPath(), args[0], args[0]))
+	}
 	return invalid(fmt.Errorf("%s %q: unexpected argument\nsee: %s --help", c.CommandPath(), args[0], c.CommandPath()))
 }
 

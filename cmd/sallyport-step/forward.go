@@ -34,7 +34,7 @@ address.`,
 		},
 	}
 	o.addUpstream(c)
-	c.Flags().UintSliceVar(&o.AllowUIDs, "allow-uid", nil, "with --proxy: further user `ID` that may use the port")
+	c.Flags().Var(&uids{&o.AllowUIDs}, "allow-uid", "with --proxy: further user `ID` that may use the port")
 	return c
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/step/portforward"
+	"github.com/sallyport/sallyport/step/query"
 )
 
 // defaultTokenVariable is where Bitbucket Pipelines puts the token of a step with oidc.
@@ -60,7 +61,7 @@ func (o *options) addUpstream(c *cobra.Command) {
 func (o *options) addForwarder(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&o.Listen, "listen", "127.0.0.1:0", "`ADDRESS` of the forwarder, on loopback; port 0: any free port")
-	f.UintSliceVar(&o.AllowUIDs, "allow-uid", nil, "further user `ID` that may use the forwarder, besides the own user, root, and _apt if started by root")
+	f.Var(&uids{&o.AllowUIDs}, "allow-uid", "further user `ID` that may use the forwarder, besides the own user, root, and _apt if started by root")
 	f.StringVar(&o.Docker, "listen-docker", "", "listen for containers too, at this `ADDRESS` (default: BITBUCKET_DOCKER_HOST_INTERNAL, else the address of docker0)")
 	f.Lookup("listen-docker").NoOptDefVal = dockerAuto
 	f.StringSliceVar(&o.DockerNetworks, "docker-network", nil, "network of containers that may use the forwarder, as `CIDR` (default: those of Docker's bridges)")
@@ -71,6 +72,11 @@ func (o *options) addForwarder(c *cobra.Command) {
 func (o *options) complete() error {
 	if len(o.Proxies) == 0 {
 		return invalid(errors.New("--proxy is missing: write --proxy https://HOST:PORT"))
+	}
+	for _, proxy := range o.Proxies {
+		if _, err := query.ParseProxy(proxy, o.Plaintext); err != nil {
+			return invalid(fmt.Errorf("--proxy: %w", err))
+		}
 	}
 	for _, path := range []*string{&o.CAFile, &o.TokenFile, &o.LogFile} {
 		if *path == "" {
@@ -97,11 +103,6 @@ func (o *options) checkForwarder() error {
 	}
 	if o.Docker == "" && len(o.DockerNetworks) > 0 {
 		return invalid(errors.New("--docker-network has no effect without --listen-docker: add it"))
-	}
-	for _, uid := range o.AllowUIDs {
-		if uint64(uid) > 1<<32-2 {
-			return invalid(fmt.Errorf("--allow-uid %d is not a user id", uid))
-		}
 	}
 	for _, forward := range o.Forwards {
 		if _, err := portforward.ParseSpec(forward); err != nil {

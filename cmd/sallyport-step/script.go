@@ -54,6 +54,13 @@ func shellVariables(variables []toolconfig.Variable) []shell.Variable {
 	return list
 }
 
+// inScript reports whether the environment is of a shell that evaluated the script of
+// start, also of one that failed: only there is something to restore.
+func inScript(getenv func(string) string) bool {
+	const closed = "HTTPS_PROXY"
+	return getenv(session.Variable) != "" || slices.Contains(closedVariables(), shell.Variable{Name: closed, Value: getenv(closed)})
+}
+
 // restoreScript is what stop prints.
 func restoreScript() []byte {
 	return shell.Restore(closedVariables(), []string{session.Variable})

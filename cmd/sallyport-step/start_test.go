@@ -179,6 +179,9 @@ func TestFailedStart(t *testing.T) {
 		{"unknown flag", "", "--prxy x", "did you mean --proxy?"},
 		{"hostile proxy", "", `--proxy "https://x'; echo BAD; '$(printf '\n')y"`, "sallyport-step: start failed"},
 		{"plain proxy", "", "--proxy http://127.0.0.1:1", "without encryption"},
+		{"proxy without a scheme", "", "--proxy egress:3129", `--proxy: "egress:3129" is not the URL of a proxy`},
+		{"user by name", "", "--allow-uid root", `"root" is not the id of a user`},
+		{"address after a space", "", "--listen-docker 172.17.0.1", "write --listen-docker=172.17.0.1"},
 		{"wrong authority", "", "--ca-file /dev/null", "no certificate"},
 		{"public listener", "", "--listen 0.0.0.0:0", "not an IPv4 address of loopback"},
 		{"missing file", "", "--token-file /missing/token", "/missing/token"},
@@ -204,6 +207,10 @@ func TestFailedStart(t *testing.T) {
 		}
 		if left := snapshot(t, s.home); strings.Contains(left, "proxyPort") {
 			t.Errorf("a file was changed: %s", left)
+		}
+		out, errOut, _ := s.run(start(p, "--only mavn") + "eval \"$(sallyport-step stop)\"\necho \"${HTTPS_PROXY-unset}\"\n")
+		if out != "unset\n" {
+			t.Errorf("stop after a start that failed: %s%s", out, errOut)
 		}
 	})
 }
@@ -311,8 +318,9 @@ func TestSecondStart(t *testing.T) {
 	if _, errOut, status = s.run("set -e\nexport BITBUCKET_STEP_OIDC_TOKEN=a.b.c\n" + start(p, "--allow-uid 12345")); status == 0 || !strings.Contains(errOut, "is replaced") {
 		t.Errorf("%d %s", status, errOut)
 	}
-	if _, errOut, status = s.run("sallyport-step stop\n"); status != 0 || !strings.Contains(errOut, "no forwarder is running") {
-		t.Errorf("%d %s", status, errOut)
+	// A shell that evaluated no script of start has nothing to restore.
+	if out, errOut, status = s.run("sallyport-step stop\n"); status != 0 || out != "" || !strings.Contains(errOut, "no forwarder is running") {
+		t.Errorf("%d %s%s", status, out, errOut)
 	}
 }
 

@@ -20,8 +20,8 @@ func newStop() *cobra.Command {
 		Use:   "stop",
 		Short: "End the forwarder, restore the files, and print what the step requested",
 		Long: `End the forwarder, restore the files that start changed, and print what the step
-requested on standard error. On standard output, stop prints a shell script that restores
-the variables of the shell that evaluated the script of start:
+requested on standard error. If the shell evaluated the script of start, stop prints a shell
+script on standard output that restores the variables:
 
   eval "$(sallyport-step stop)"
 
@@ -35,8 +35,10 @@ sallyport-step could not be removed. stop without a forwarder is not an error.`,
 }
 
 func stop(ctx context.Context, out, errOut io.Writer) error {
-	if _, err := out.Write(restoreScript()); err != nil {
-		fmt.Fprintf(errOut, "sallyport-step: warning: print the script: %v\n", err)
+	if inScript(os.Getenv) {
+		if _, err := out.Write(restoreScript()); err != nil {
+			fmt.Fprintf(errOut, "sallyport-step: warning: print the script: %v\n", err)
+		}
 	}
 	path, err := session.Path(os.Getenv)
 	if err != nil {
