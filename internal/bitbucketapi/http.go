@@ -87,8 +87,11 @@ func (h *HTTP) Get(ctx context.Context, address, bearer string) ([]byte, error) 
 	}
 	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode != http.StatusOK {
-		// Read a little so that the connection can be used again.
-		_, _ = io.CopyN(io.Discard, response.Body, 16<<10)
+		// Read a little so that the connection can be used again. After 101 the body is the
+		// connection, whose reads do not end with ctx.
+		if response.StatusCode != http.StatusSwitchingProtocols {
+			_, _ = io.CopyN(io.Discard, response.Body, 16<<10)
+		}
 		return nil, fmt.Errorf("GET %s: %w", address, &StatusError{response.StatusCode, h.retryAfter(response.Header)})
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, MaxDocumentBytes+1))

@@ -1,15 +1,28 @@
 package bitbucketapi
 
 import (
+	"errors"
 	"net/http"
 	"testing"
 	"time"
+
+	"github.com/sallyport/sallyport/internal/proxytest"
 )
 
 // TestTransportIgnoresTheEnvironment: a proxy of the environment is not used.
 func TestTransportIgnoresTheEnvironment(t *testing.T) {
 	if own := NewHTTP(nil, time.Now).http.Transport.(*http.Transport); own.Proxy != nil {
 		t.Error("the transport reads a proxy from the environment")
+	}
+}
+
+// TestSwitchingProtocolsIsAnError: the body of such a response has no end.
+func TestSwitchingProtocolsIsAnError(t *testing.T) {
+	h := NewHTTP(nil, time.Now)
+	defer h.CloseIdleConnections()
+	_, err := h.Get(t.Context(), proxytest.Switching(t), "")
+	if failed, ok := errors.AsType[*StatusError](err); !ok || failed.Status != 101 {
+		t.Error(err)
 	}
 }
 

@@ -155,7 +155,9 @@ func (h *HTTP) Publish(ctx context.Context, note []byte) error {
 		return err
 	}
 	defer resp.Body.Close()
-	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10)) // so that the connection is used again
+	if resp.StatusCode != http.StatusSwitchingProtocols { // then the body is the connection, whose reads do not end with ctx
+		_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10)) // so that the connection is used again
+	}
 	if resp.StatusCode/100 != 2 {
 		return fmt.Errorf("it answered %s", resp.Status)
 	}

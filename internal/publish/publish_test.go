@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/proxytest"
 )
 
 func checkpoint(t *testing.T, size int64) []byte {
@@ -103,6 +104,17 @@ func TestWriter(t *testing.T) {
 	}
 	if notes := audit.SplitCheckpoints(out.Bytes()); len(notes) != 2 {
 		t.Errorf("%q", out.String())
+	}
+}
+
+// TestSwitchingProtocolsIsAnError: the body of such a response has no end.
+func TestSwitchingProtocolsIsAnError(t *testing.T) {
+	u, err := url.Parse(proxytest.Switching(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := NewHTTP(u, nil).Publish(t.Context(), checkpoint(t, 7)); err == nil || !strings.Contains(err.Error(), "101") {
+		t.Error(err)
 	}
 }
 

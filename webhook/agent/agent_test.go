@@ -255,6 +255,20 @@ func TestClientRefuses(t *testing.T) {
 	}
 }
 
+// TestSwitchingProtocolsIsAnError: the body of such a response has no end, and the agent
+// could not be stopped.
+func TestSwitchingProtocolsIsAnError(t *testing.T) {
+	credential, _ := NewCredential("jenkins")
+	client, err := NewClient(ClientConfig{Server: proxytest.Switching(t), Credential: func() (string, error) { return credential, nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if _, err := client.Claim(t.Context(), "", 1, 0); err == nil || !strings.Contains(err.Error(), "status 101") {
+		t.Error(err)
+	}
+}
+
 // TestClientErrorsHaveNoCredential has a file with another content than a credential, and a
 // gateway that returns the credential.
 func TestClientErrorsHaveNoCredential(t *testing.T) {

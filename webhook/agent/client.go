@@ -233,6 +233,9 @@ func (c *Client) post(ctx context.Context, operation string, request any) ([]byt
 		return nil, fmt.Errorf("agent: %s: %w%s", operation, err, connectRemedy(err))
 	}
 	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode == http.StatusSwitchingProtocols { // the body is the connection, whose reads do not end with ctx
+		return nil, &statusError{operation, resp.StatusCode, "not a response of the protocol"}
+	}
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse+1))
 	switch {
 	case err != nil:

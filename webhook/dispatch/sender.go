@@ -126,7 +126,10 @@ func (s *Sender) send(ctx context.Context, t *webhook.Task, now time.Time) (stat
 		}
 		return 0, 0, s.redact(err)
 	}
-	_, _ = io.CopyN(io.Discard, resp.Body, maxResponseBody)
+	// After 101 the body is the connection, whose reads do not end with ctx.
+	if resp.StatusCode != http.StatusSwitchingProtocols {
+		_, _ = io.CopyN(io.Discard, resp.Body, maxResponseBody)
+	}
 	_ = resp.Body.Close()
 	return resp.StatusCode, parseRetryAfter(resp.Header.Get("Retry-After"), now), nil
 }

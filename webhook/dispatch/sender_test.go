@@ -303,6 +303,66 @@ func TestResponsesAreBounded(t *testing.T) {
 	}
 }
 
+// switching returns the address of an endpoint that answers 101 and keeps the connection
+// open, and a function that writes a byte to it.
+func switching(t *testing.T) (url string, write func()) {
+	t.Helper()
+	conns := make(chan net.Conn, 1)
+	server := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+		conns <- conn
+	}))
+	return server.URL, func() {
+		conn := <-conns
+		_, _ = conn.Write([]byte("x"))
+		_ = conn.Close()
+	}
+}
+
+// TestSwitchingProtocolsEndsTheAttempt: after 101 an endpoint could hold the attempt, its
+// lease and the shutdown of the instance forever.
+func TestSwitchingProtocolsEndsTheAttempt(t *testing.T) {
+	url, write := switching(t)
+	ended := make(chan Attempt, 1)
+	go func() { ended <- senderFor(t, url, nil).Send(t.Context(), push()) }()
+	select {
+	case a := <-ended:
+		if a.Status != http.StatusSwitchingProtocols || a.Outcome() != Failed {
+			t.Errorf("%+v", a)
+		}
+	case <-time.After(50 * time.Second):
+		t.Error("the attempt has not ended")
+	}
+	write()
+}
+
+// TestSwitchingProtocolsCheckIsNeeded: the end of its context does not end a read of such a
+// body.
+func TestSwitchingProtocolsCheckIsNeeded(t *testing.T) {
+	url, write := switching(t)
+	s := senderFor(t, url, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := s.transport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	cancel()
+	go write()
+	if n, err := resp.Body.Read(make([]byte, 1)); n != 1 {
+		t.Errorf("the read has ended with its context: %v", err)
+	}
+}
+
 func TestOutcomes(t *testing.T) {
 	for status, want := range map[int]Outcome{
 		0: Failed, 199: Failed, 200: Delivered, 202: Delivered, 204: Delivered, 299: Delivered, 300: Failed, 302: Failed, 400: Rejected,

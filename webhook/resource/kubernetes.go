@@ -211,6 +211,10 @@ func (c call) send(ctx context.Context, method, path string, query url.Values, b
 		return 0, nil, errors.New(strings.ReplaceAll(err.Error(), c.token, "[token]"))
 	}
 	defer resp.Body.Close()
+	// After 101 the body is the connection, whose reads do not end with ctx.
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		return resp.StatusCode, nil, nil
+	}
 	response, err = io.ReadAll(io.LimitReader(resp.Body, maxResponseBytes+1))
 	switch {
 	case method != http.MethodGet: // the status decides

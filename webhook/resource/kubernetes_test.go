@@ -3,6 +3,7 @@ package resource
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -220,12 +221,21 @@ func TestResponsesAreBounded(t *testing.T) {
 			case <-r.Context().Done():
 			case <-stop:
 			}
+		case 3: // after which the body is the connection, and has no end
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer func() { _ = conn.Close() }()
+			_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+			<-stop
 		}
 	}))
 	defer server.Close()
 	u, _ := url.Parse(server.URL)
 	s := newAPIServer(t)
-	for i, want := range []string{"more than 4194304 bytes", "more than 1000 objects", "did not answer within"} {
+	for i, want := range []string{"more than 4194304 bytes", "more than 1000 objects", "did not answer within", "the status is 101"} {
 		mode.Store(int32(i))
 		k := s.target(t, KargoWarehouse, func(c *KubernetesConfig) {
 			c.Server, c.RootCAs, c.Object.Selector = u, server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs, "a=b"
