@@ -164,6 +164,7 @@ func TestDeliveries(t *testing.T) {
 		{"repository=acme/other ref=branch:x:updated", "allow policy_allowed rule=pushes"},
 		// Data Center writes the project's key in upper case.
 		{"repository=ACME/tools kind=data_center ref=branch:x:created", `deny policy_denied rule=only-main rules=only-main,pushes message="main is delivered"`},
+		{"repository=Acme/TOOLS ref=branch:x:created", `deny policy_denied rule=only-main rules=only-main,pushes message="main is delivered"`},
 		{"repository=~ada/tools kind=data_center ref=branch:x:created", "allow policy_allowed rule=pushes"},
 	} {
 		d := wantDelivery(t, set, c.want, strings.Fields(c.words)...)

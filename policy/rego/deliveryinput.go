@@ -19,7 +19,7 @@ func newDeliveryInput(d *webhook.Delivery) (*evalInput, error) {
 	}
 	in := &evalInput{domain: deliveries, term: term, json: json, time: d.Received.UTC().Truncate(time.Microsecond), host: d.Receiver}
 	if r := d.Event.Repository; r != nil {
-		in.repository, in.repositoryUUID = deliveryFolder(d.Event.Kind.String(), r.FullName), r.UUID
+		in.repository, in.repositoryUUID = canonical.FolderName(r.FullName), r.UUID
 	}
 	return in, nil
 }
@@ -28,18 +28,8 @@ func newDeliveryInput(d *webhook.Delivery) (*evalInput, error) {
 // the text at a path.
 func (in *evalInput) recordedDelivery(get func(path ...string) string) {
 	in.domain, in.host = deliveries, get("receiver")
-	in.repository = deliveryFolder(get("kind"), get("repository", "full_name"))
+	in.repository = canonical.FolderName(get("repository", "full_name"))
 	in.repositoryUUID = get("repository", "uuid")
-}
-
-// deliveryFolder is the name of the repository's folder of rules. Data Center writes the
-// keys of projects in upper case and compares them without regard to case; folders are
-// named in lower case.
-func deliveryFolder(kind, fullName string) string {
-	if kind == webhook.DataCenter.String() {
-		return canonical.FolderName(fullName)
-	}
-	return fullName
 }
 
 var receiverKey = canonical.Key("receiver")

@@ -101,7 +101,8 @@ func (w *Writer) side(name string, s *webhook.Side) {
 	})
 }
 
-// FolderName returns the folder below repositories/ in which the repository of a Data
-// Center delivery has its rules: the project's key in lower case, a slash, the slug. Data
-// Center compares both without regard to case.
+// FolderName returns the folder below repositories/ in which the repository of a delivery has
+// its rules: the full name in lower case. Data Center writes the keys of projects in upper
+// case, and both products compare names without regard to case, as a receiver's list of
+// repositories does: a sender does not avoid the rules by another spelling.
 func FolderName(fullName string) string { return strings.ToLower(fullName) }
