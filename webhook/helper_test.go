@@ -36,6 +36,9 @@ const (
 		`"properties":{"mergeCommit":{"id":"eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee"}},"links":{"self":[{"href":"https://bb.example/projects/PRJ/repos/app/pull-requests/9"}]}}}`
 )
 
+// unusedSecret is the content of a previous secret's file before the first rotation.
+const unusedSecret = UnusedSecretPrefix + "before-the-first-rotation"
+
 func secretOf(t testing.TB, key string) Secret {
 	t.Helper()
 	s, err := NewSecret(key)
@@ -92,10 +95,17 @@ type receiverEnv struct {
 func newReceiverEnv(t testing.TB, kind Kind, change func(*Config)) *receiverEnv {
 	t.Helper()
 	p := &receiverEnv{queue: memoryQueue{outcome: Accepted}, refused: map[Problem]int{}}
-	secret := secretOf(t, "secret")
+	secrets := []Secret{secretOf(t, "secret")}
+	previous, err := NewPreviousSecret(unusedSecret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if previous != (Secret{}) {
+		secrets = append(secrets, previous)
+	}
 	c := Config{
 		Name: "policy", Kind: kind, Decider: allowAll{}, Queue: &p.queue,
-		Secrets: func() []Secret { return []Secret{secret} },
+		Secrets: func() []Secret { return secrets },
 		Refused: func(_ netip.Addr, problem Problem) {
 			p.mu.Lock()
 			defer p.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -13,8 +14,8 @@ import (
 const maxDepth = 64
 
 // decode reads a body as one JSON object (RFC 8259). Unlike encoding/json, it refuses
-// text that is not UTF-8, a key that an object has twice, and anything behind the object,
-// and it compares keys with regard to case: two readers of a body never see two events.
+// text that is not UTF-8, a key that an object has twice, and anything behind the object.
+// Keys are compared with regard to case; see [node] for keys that differ in it.
 func decode(body []byte) (map[string]any, error) {
 	if !utf8.Valid(body) {
 		return nil, errors.New("the body is not UTF-8")
@@ -84,7 +85,9 @@ func decodeObject(d *json.Decoder, depth int) (any, error) {
 }
 
 // A node is an object of a body and where it stands there. Its methods return the zero
-// value for a key that is absent or null, and note the first value of another type.
+// value for a key that is absent or null, and note the first value of another type, and the
+// first key that is also, or only, in the object in another spelling. Readers that ignore
+// case (encoding/json does) would otherwise see another event than the policy.
 type node struct {
 	path   string
 	fields map[string]any
@@ -104,12 +107,26 @@ func (n node) reject(key, want string) {
 	}
 }
 
+// value returns the value under key, and whether there is one.
+func (n node) value(key string) (any, bool) {
+	for name := range n.fields {
+		if name != key && strings.EqualFold(name, key) {
+			n.reject(key, "in one spelling")
+		}
+	}
+	value, present := n.fields[key]
+	return value, present
+}
+
 // has reports whether the key stands there with a value other than null.
-func (n node) has(key string) bool { return n.fields[key] != nil }
+func (n node) has(key string) bool {
+	value, _ := n.value(key)
+	return value != nil
+}
 
 // object returns the object under key, and whether there is one.
 func (n node) object(key string) (node, bool) {
-	value, present := n.fields[key]
+	value, present := n.value(key)
 	fields, ok := value.(map[string]any)
 	if !ok && present && value != nil {
 		n.reject(key, "an object")
@@ -119,7 +136,7 @@ func (n node) object(key string) (node, bool) {
 
 // objects returns the objects of the list under key.
 func (n node) objects(key string) []node {
-	value, present := n.fields[key]
+	value, present := n.value(key)
 	list, ok := value.([]any)
 	if !ok && present && value != nil {
 		n.reject(key, "a list")
@@ -138,7 +155,7 @@ func (n node) objects(key string) []node {
 
 // text returns the string under key.
 func (n node) text(key string) string {
-	value, present := n.fields[key]
+	value, present := n.value(key)
 	s, ok := value.(string)
 	if !ok && present && value != nil {
 		n.reject(key, "a string")
@@ -148,7 +165,7 @@ func (n node) text(key string) string {
 
 // integer returns the integer under key.
 func (n node) integer(key string) int64 {
-	value, present := n.fields[key]
+	value, present := n.value(key)
 	if !present || value == nil {
 		return 0
 	}
@@ -162,7 +179,7 @@ func (n node) integer(key string) int64 {
 
 // flag returns the boolean under key.
 func (n node) flag(key string) bool {
-	value, present := n.fields[key]
+	value, present := n.value(key)
 	b, ok := value.(bool)
 	if !ok && present && value != nil {
 		n.reject(key, "true or false")

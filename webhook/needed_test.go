@@ -21,7 +21,7 @@ type removal struct {
 
 var removals = map[string]removal{
 	"the signature is verified": {"verify.go", "if !r.verified(body, signature) {", "if !REMOVED && !r.verified(body, signature) {", []string{
-		"a ping signed by another", "large and not verified", "no body", "of a compacted body", "of another body", "of another secret", "one digit changed",
+		"a ping signed by another", "large and not verified", "no body", "of a compacted body", "of another body", "of another secret", "one digit changed", "signed, an unused secret",
 		"the body changed", "the body cut off", "the body extended", "the digest, no HMAC",
 	}},
 	"a signature is there": {"verify.go", "return Signature{}, UnsignedProblem", "if REMOVED { return Signature{}, \"\" }; return Signature{}, UnsignedProblem", []string{
@@ -43,6 +43,8 @@ var removals = map[string]removal{
 	"the event key in the body":     {"parse.go", "if kind == DataCenter && top.text(\"eventKey\") != key {", "if !REMOVED && kind == DataCenter && top.text(\"eventKey\") != key {", []string{"another key in the body"}},
 	"the pull request's state":      {"parse.go", "if len(s.states) > 0 &&", "if !REMOVED && len(s.states) > 0 &&", []string{"a merge that is open"}},
 	"a key occurs once":             {"json.go", "if _, twice := object[name]; twice {", "if _, twice := object[name]; !REMOVED && twice {", []string{"signed, a key twice"}},
+	"a key has one spelling":        {"json.go", "if name != key && strings.EqualFold(name, key) {", "if !REMOVED && name != key && strings.EqualFold(name, key) {", []string{"signed, keys in capitals", "signed, keys in two spellings"}},
+	"an unused secret":              {"signature.go", "return strings.HasPrefix(key, UnusedSecretPrefix)", "return !REMOVED && strings.HasPrefix(key, UnusedSecretPrefix)", []string{"signed, an unused secret"}},
 	"the body is UTF-8":             {"json.go", "if !utf8.Valid(body) {", "if !REMOVED && !utf8.Valid(body) {", []string{"signed, not UTF-8"}},
 	"the repository is named":       {"parse.go", "if hasRepository && (", "if !REMOVED && hasRepository && (", []string{"signed, no repository's name"}},
 }

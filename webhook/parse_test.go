@@ -61,7 +61,7 @@ func TestEvents(t *testing.T) {
 			`"destination":{"repository":{"id":12,"full_name":"PRJ/app","project":"PRJ"},"branch":"main","commit":"` + strings.Repeat("d", 40) + `"},"merge_commit":"` + strings.Repeat("e", 40) + `","url":"https://bb.example/projects/PRJ/repos/app/pull-requests/9"},"actor":{"id":4,"kind":"normal"}}`},
 		"a mirror that lists none": {DataCenter, "mirror:repo_synchronized", `{"eventKey":"mirror:repo_synchronized","repository":{"slug":"app","id":12,"project":{"key":"PRJ"}},"mirrorServer":{"id":"m"},"refLimitExceeded":true,"changes":[]}`,
 			`{"kind":"data_center","event":"mirror:repo_synchronized","repository":{"id":12,"full_name":"PRJ/app","project":"PRJ"},"actor":{},"incomplete":true}`},
-		"a key of another case is another key": {Cloud, "repo:created", `{` + cloudSkeleton + `,"Repository":{"full_name":"acme/evil"}}`,
+		"a key of another case that is not read": {Cloud, "repo:created", `{` + cloudSkeleton + `,"x":{},"X":{}}`,
 			`{"kind":"cloud","event":"repo:created",` + cloudRepo + `,` + cloudActor + `}`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -118,6 +118,9 @@ func TestBodiesThatAreNone(t *testing.T) {
 		"not UTF-8":            replaced(t, cloudPush, "main", "m\xffin"),
 		"a key twice":          replaced(t, cloudPush, `{"actor"`, `{"push":{"changes":[]},"actor"`),
 		"a key twice, inside":  replaced(t, cloudPush, `"full_name":"acme/egress-policy"`, `"full_name":"acme/a","full_name":"acme/b"`),
+		"a key in two cases":   replaced(t, cloudPush, `{"actor"`, `{"Repository":{"full_name":"acme/evil"},"actor"`),
+		"a key in capitals":    replaced(t, cloudPush, `"full_name"`, `"FULL_NAME"`),
+		"a key with a long s":  replaced(t, cloudPush, `{"actor"`, `{"pu\u017fh":{"changes":[]},"actor"`),
 		"too deep":             replaced(t, cloudPush, `{"actor"`, `{"x":`+strings.Repeat("[", 1000)+strings.Repeat("]", 1000)+`,"actor"`),
 		"a number as a name":   replaced(t, cloudPush, `"full_name":"acme/egress-policy"`, `"full_name":7`),
 		"no UUID":              replaced(t, cloudPush, `"{22222222-0000-4000-8000-000000000002}"`, `"22222222"`),

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"crypto/tls"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -95,13 +96,16 @@ func mutations(t testing.TB) map[string]mutation {
 		"Cloud's to Data Center":    {kind: DataCenter, key: "repo:push", status: 400, problem: EventProblem},
 		"Cloud's body, their event": {kind: DataCenter, key: "repo:refs_changed", status: 400, problem: BodyProblem},
 
-		"a push without changes":       {body: cloudPush[:strings.Index(cloudPush, `,"push"`)] + "}", status: 400, problem: BodyProblem},
-		"a comment as a merge":         {key: "pullrequest:fulfilled", body: replaced(t, cloudMerged, `{"actor"`, `{"comment":{},"actor"`), status: 400, problem: BodyProblem},
-		"signed, a key twice":          {body: replaced(t, cloudPush, `{"actor"`, `{"push":{"changes":[]},"actor"`), status: 400, problem: BodyProblem},
-		"signed, not UTF-8":            {body: replaced(t, cloudPush, "main", "m\xffin"), status: 400, problem: BodyProblem},
-		"a merge that is open":         {key: "pullrequest:fulfilled", body: replaced(t, cloudMerged, "MERGED", "OPEN"), status: 400, problem: BodyProblem},
-		"another key in the body":      {kind: DataCenter, key: "repo:forked", body: serverPush, status: 400, problem: BodyProblem},
-		"signed, no repository's name": {body: replaced(t, cloudPush, `"full_name":"acme/egress-policy",`, ""), status: 400, problem: BodyProblem},
+		"a push without changes":        {body: cloudPush[:strings.Index(cloudPush, `,"push"`)] + "}", status: 400, problem: BodyProblem},
+		"a comment as a merge":          {key: "pullrequest:fulfilled", body: replaced(t, cloudMerged, `{"actor"`, `{"comment":{},"actor"`), status: 400, problem: BodyProblem},
+		"signed, a key twice":           {body: replaced(t, cloudPush, `{"actor"`, `{"push":{"changes":[]},"actor"`), status: 400, problem: BodyProblem},
+		"signed, keys in two spellings": {body: replaced(t, cloudPush, `{"actor"`, `{"Repository":{"full_name":"acme/payments"},"actor"`), status: 400, problem: BodyProblem},
+		"signed, keys in capitals":      {body: replaced(t, cloudPush, `"new"`, `"New"`), status: 400, problem: BodyProblem},
+		"signed, an unused secret":      {change: signature(Secret{unusedSecret}.Sign([]byte(cloudPush)).String()), status: 401, problem: SignatureProblem},
+		"signed, not UTF-8":             {body: replaced(t, cloudPush, "main", "m\xffin"), status: 400, problem: BodyProblem},
+		"a merge that is open":          {key: "pullrequest:fulfilled", body: replaced(t, cloudMerged, "MERGED", "OPEN"), status: 400, problem: BodyProblem},
+		"another key in the body":       {kind: DataCenter, key: "repo:forked", body: serverPush, status: 400, problem: BodyProblem},
+		"signed, no repository's name":  {body: replaced(t, cloudPush, `"full_name":"acme/egress-policy",`, ""), status: 400, problem: BodyProblem},
 
 		"GET":                    {change: method("GET"), status: 405, problem: MethodProblem},
 		"PUT":                    {change: method("PUT"), status: 405, problem: MethodProblem},
@@ -371,6 +375,32 @@ func TestForwardedFields(t *testing.T) {
 	}
 	if d.RequestID != "44444444-0000-4000-8000-000000000005" || d.HookUUID != "33333333-0000-4000-8000-000000000004" || d.Attempt != 0 {
 		t.Errorf("read as %q %q %d", d.RequestID, d.HookUUID, d.Attempt)
+	}
+}
+
+// TestLongFieldsAreDropped: the fields fit the queue, which stores at most 64 KiB of JSON,
+// whatever a client with a captured body adds.
+func TestLongFieldsAreDropped(t *testing.T) {
+	t.Parallel()
+	stored := func(bytes int) int {
+		h := http.Header{}
+		for _, name := range forwardedFields {
+			h.Set(name, strings.Repeat("<", bytes)) // six bytes in JSON
+		}
+		text, err := json.Marshal(forwardable(h))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(text)
+	}
+	if n := stored(maxForwarded); n < 6*maxForwarded*len(forwardedFields) || n > 64<<10 {
+		t.Errorf("the longest fields have %d bytes", n)
+	}
+	if n := stored(maxForwarded + 1); n != len("{}") {
+		t.Errorf("longer fields are kept: %d bytes", n)
+	}
+	if text, _ := json.Marshal(strings.Repeat("<", 14<<10)); len(text) <= 64<<10 { // a field that net/http accepts
+		t.Error("without the limit, one field fits too: it is not needed")
 	}
 }
 

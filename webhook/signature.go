@@ -17,7 +17,7 @@ const SignatureHeader = "X-Hub-Signature"
 const MaxSecret = 128
 
 // UnusedSecretPrefix begins the content of a previous secret's file while only one secret is
-// in use. The rest is random, so that no signature verifies with it.
+// in use. Such a text verifies nothing: operators may write the rest of it by hand.
 const UnusedSecretPrefix = "unused-"
 
 // Signature is the HMAC-SHA256 (RFC 2104) of a delivery's body.
@@ -47,17 +47,30 @@ func (s Signature) String() string { return "sha256=" + hex.EncodeToString(s[:])
 // and safe for concurrent use.
 type Secret struct{ key string }
 
-// NewSecret returns the secret with these bytes. An empty secret, and one that is longer
-// than Bitbucket accepts, is an error.
+// NewSecret returns the secret with these bytes. An empty secret, one that is longer than
+// Bitbucket accepts, and one that begins with [UnusedSecretPrefix] is an error.
 func NewSecret(key string) (Secret, error) {
 	switch {
 	case key == "":
 		return Secret{}, errors.New("the secret is empty: a webhook without a secret is not signed")
 	case len(key) > MaxSecret:
 		return Secret{}, fmt.Errorf("the secret has %d bytes: Bitbucket accepts at most %d", len(key), MaxSecret)
+	case isUnused(key):
+		return Secret{}, fmt.Errorf("the secret begins with %s, which marks a previous secret that is not in use", UnusedSecretPrefix)
 	}
 	return Secret{key}, nil
 }
+
+// NewPreviousSecret is [NewSecret] for the secret that another one replaces. The result is
+// the zero value, which verifies nothing, if key begins with [UnusedSecretPrefix].
+func NewPreviousSecret(key string) (Secret, error) {
+	if isUnused(key) {
+		return Secret{}, nil
+	}
+	return NewSecret(key)
+}
+
+func isUnused(key string) bool { return strings.HasPrefix(key, UnusedSecretPrefix) }
 
 // String, GoString and LogValue never show the secret.
 func (Secret) String() string { return "[secret]" }

@@ -174,10 +174,15 @@ func clientAddress(req *http.Request) netip.Addr {
 // identity.
 var forwardedFields = []string{"Content-Type", "User-Agent", "X-Event-Key", "X-Hook-UUID", "X-Request-UUID", "X-Request-Id", "X-Attempt-Number", SignatureHeader}
 
+// maxForwarded bounds the value of such a field in bytes; Bitbucket's are short. A longer one
+// is dropped: as JSON, the fields must fit the queue, or a captured body with a long field
+// would be refused there, with two events for each attempt.
+const maxForwarded = 1 << 10
+
 func forwardable(h http.Header) http.Header {
 	out := http.Header{}
 	for _, name := range forwardedFields {
-		if value, ok := singleValue(h, name); ok {
+		if value, ok := singleValue(h, name); ok && len(value) <= maxForwarded {
 			out.Set(name, value)
 		}
 	}

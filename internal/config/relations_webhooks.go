@@ -24,6 +24,7 @@ func (d *decoder) webhooks(cfg *Config) {
 	d.webhookUnique("endpoints", "name", endpoints)
 	d.webhookResources(w, endpoints)
 	names, paths := make([]string, len(w.Receivers)), make([]string, len(w.Receivers))
+	var secrets []string
 	for i, r := range w.Receivers {
 		names[i], paths[i] = r.Name, r.Path
 		path := fmt.Sprintf("webhooks.receivers[%d]", i)
@@ -31,8 +32,9 @@ func (d *decoder) webhooks(cfg *Config) {
 		d.webhookEvents(path, r)
 		d.webhookActions(path, r, cfg)
 		d.webhookForwards(path, r, endpoints)
-		d.webhookSecrets(path, r)
+		secrets = append(secrets, d.webhookSecrets(path, r))
 	}
+	d.webhookOwnSecrets(secrets)
 	d.webhookUnique("receivers", "name", names)
 	d.webhookUnique("receivers", "path", paths)
 }
@@ -176,21 +178,26 @@ func (d *decoder) webhookForwards(path string, r WebhookReceiver, endpoints []st
 	}
 }
 
-// webhookSecrets reads the secrets of a receiver, as the server will.
-func (d *decoder) webhookSecrets(path string, r WebhookReceiver) {
+// webhookSecrets reads the secrets of a receiver, as the server will, and returns the current
+// one; empty: it cannot be used.
+func (d *decoder) webhookSecrets(path string, r WebhookReceiver) (secret string) {
 	if d.unread {
-		return
+		return ""
 	}
-	read := func(key string, s Secret) string {
+	read := func(key string, s Secret, parse func(string) (webhook.Secret, error)) string {
 		if !d.sound(path + key) {
 			return ""
 		}
 		text, err := s.Read()
+		var parsed webhook.Secret
 		if err == nil {
-			_, err = webhook.NewSecret(text)
+			parsed, err = parse(text)
 		}
 		if err != nil {
 			d.fail(path+key, "choose another secret of at most 128 bytes", "the secret cannot be used: %v", err)
+			return ""
+		}
+		if parsed == (webhook.Secret{}) { // a previous secret that is not in use
 			return ""
 		}
 		if len(text) < 16 {
@@ -198,9 +205,21 @@ func (d *decoder) webhookSecrets(path string, r WebhookReceiver) {
 		}
 		return text
 	}
-	secret, previous := read(".secret_file", r.Secret), read(".previous_secret_file", r.Previous)
-	if secret != "" && secret == previous {
+	secret = read(".secret_file", r.Secret, webhook.NewSecret)
+	if previous := read(".previous_secret_file", r.Previous, webhook.NewPreviousSecret); secret != "" && secret == previous {
 		d.warn(path+".previous_secret_file", "remove it", "it has the same secret as secret_file")
+	}
+	return secret
+}
+
+// webhookOwnSecrets reports a receiver that has the secret of an earlier one: a delivery for
+// one of them verifies at the other too.
+func (d *decoder) webhookOwnSecrets(secrets []string) {
+	for i, secret := range secrets {
+		if first := slices.Index(secrets, secret); secret != "" && first < i {
+			d.warn(fmt.Sprintf("webhooks.receivers[%d].secret_file", i), "generate one for each receiver: openssl rand -hex 32",
+				"it has the same secret as webhooks.receivers[%d]: a delivery to one of them is valid at the other", first)
+		}
 	}
 }
 

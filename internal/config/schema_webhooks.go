@@ -35,7 +35,7 @@ func webhookReceiverFields(r *WebhookReceiver) []field {
 		scalar("path", &r.Path, webhookPath, "The path of the webhook's URL. A path with a random part is hard to find, but the secret is the protection.", required),
 		scalar("kind", &r.Kind, webhookKind, "The product that delivers: `cloud` is bitbucket.org, `data_center` is Bitbucket Data Center or Server.", required),
 		scalar("secret_file", &r.Secret, secretFile, "The webhook's secret. The file may change while the server runs.", required),
-		scalar("previous_secret_file", &r.Previous, secretFile, "The secret that `secret_file` replaces. Deliveries that are signed with it are accepted too. `sallyport webhook rotate` needs the key, and writes the file."),
+		scalar("previous_secret_file", &r.Previous, secretFile, "The secret that `secret_file` replaces. Deliveries that are signed with it are accepted too, unless it begins with `unused-`. `sallyport webhook rotate` needs the key, and writes the file."),
 		list("repositories", &r.Repositories, webhookRepository, 1, 10000, "The repositories whose deliveries are accepted, by UUID or full name. A UUID remains valid when the repository is renamed. Data Center has no UUIDs. Absent: every repository."),
 		list("events", &r.Events, webhookEvent, 1, 100, "The events that are accepted. Absent: every documented event."),
 		scalar("max_body_bytes", &r.MaxBodyBytes, between(size, 1<<10, 64<<20), "The maximum size of a body. Bitbucket Cloud sends at most 256 KB.", fallback("2MiB")),

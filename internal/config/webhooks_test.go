@@ -21,7 +21,7 @@ audit: {embedded: true}
 func TestWebhooks(t *testing.T) {
 	t.Parallel()
 	directory, file := newDirectory(t)
-	for _, name := range []string{"secret", "previous", "endpoint"} {
+	for _, name := range []string{"secret", "previous", "endpoint", "other"} {
 		writeFile(t, filepath.Join(directory, name), name+"-0123456789abcdef\n")
 	}
 	got, err := Parse(file, []byte(gitPolicy+`webhooks:
@@ -38,7 +38,7 @@ func TestWebhooks(t *testing.T) {
       actions: [refresh_policy]
       forward_to: [jenkins]
       refresh_resources: [app, deployer]
-    - {name: server, path: /hooks/server, kind: data_center, secret_file: secret, networks: [192.0.2.0/24], max_body_bytes: 1MiB, requests_per_second: 5}
+    - {name: server, path: /hooks/server, kind: data_center, secret_file: other, networks: [192.0.2.0/24], max_body_bytes: 1MiB, requests_per_second: 5}
   endpoints:
     - {name: jenkins, url: "https://jenkins.internal.example/hook?server_url=https%3A%2F%2Fbb.example", allow_networks: [10.20.0.0/16], sign: {secret_file: endpoint}}
     - {name: private, agent: true, timeout: 5s, retry_for: 1h}
@@ -70,7 +70,7 @@ func TestWebhooks(t *testing.T) {
 				Actions: []webhook.Action{webhook.RefreshPolicy}, ForwardTo: []string{"jenkins"}, RefreshResources: []string{"app", "deployer"}, RequestsPerSecond: 50,
 			},
 			{
-				Name: "server", Path: "/hooks/server", Kind: webhook.DataCenter, Secret: secret("secret"), MaxBodyBytes: 1 << 20,
+				Name: "server", Path: "/hooks/server", Kind: webhook.DataCenter, Secret: secret("other"), MaxBodyBytes: 1 << 20,
 				Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, NetworksMaxAge: 168 * time.Hour, RequestsPerSecond: 5,
 			},
 		},
@@ -121,6 +121,23 @@ func TestWebhooks(t *testing.T) {
 	}
 }
 
+// TestUnusedPreviousSecret: a line that marks a previous secret as not in use is accepted
+// there, however short, and nowhere else.
+func TestUnusedPreviousSecret(t *testing.T) {
+	t.Parallel()
+	directory, file := newDirectory(t)
+	writeFile(t, filepath.Join(directory, "secret"), "0123456789abcdef")
+	writeFile(t, filepath.Join(directory, "unused"), "unused-\n")
+	text := gitPolicy + "webhooks:\n  listener: {address: \"127.0.0.1:8443\"}\n  receivers:\n    - {name: a, path: /a, kind: cloud, secret_file: secret, previous_secret_file: unused}\n"
+	if got, err := Parse(file, []byte(text)); err != nil || len(got.Warnings()) > 0 {
+		t.Errorf("as the previous secret: %v, %v", got, err)
+	}
+	text = strings.Replace(text, "secret_file: secret, previous_secret_file: unused", "secret_file: unused", 1)
+	if _, err := Parse(file, []byte(text)); err == nil || !strings.Contains(err.Error(), "the secret begins with unused-") {
+		t.Errorf("as the secret: %v", err)
+	}
+}
+
 // TestWebhookWarnings: each of these is accepted, and named.
 func TestWebhookWarnings(t *testing.T) {
 	t.Parallel()
@@ -138,6 +155,7 @@ func TestWebhookWarnings(t *testing.T) {
 		"this machine by its name":  {`secret_file: secret`, `{name: x, url: "https://localhost/"}`, `the private address 127.0.0.1: no delivery is sent to it`},
 		"an endpoint's one secret":  {`secret_file: secret`, `{name: x, url: "https://ci.example/", sign: {secret_file: secret, previous_secret_file: secret}}`, "it has the same secret as secret_file"},
 		"an endpoint's weak secret": {`secret_file: secret`, `{name: x, url: "https://ci.example/", sign: {secret_file: short}}`, "the secret has only 9 bytes"},
+		"another's secret":          {"secret_file: secret}\n    - {name: b, path: /b, kind: cloud, secret_file: secret", ``, "webhooks.receivers[1].secret_file: it has the same secret as webhooks.receivers[0]"},
 	} {
 		text := gitPolicy + "webhooks:\n  listener: {address: \"127.0.0.1:8443\"}\n  receivers:\n    - {name: a, path: /a, kind: cloud, " + c.receiver + "}\n"
 		if c.endpoint != "" {

@@ -71,7 +71,7 @@ func rowOf(r *config.WebhookReceiver) receiverRow {
 		row.SecretChanged = info.ModTime().UTC()
 	}
 	if r.Previous.File() != "" {
-		row.Rotating, _ = unfinished(r.Previous)
+		row.Rotating, _ = unfinished(r.Secret, r.Previous)
 	}
 	return row
 }

@@ -60,9 +60,9 @@ func (o *rotateOptions) run(c *cobra.Command, cfg *config.Config, r *config.Webh
 	case o.drop && o.tokenFile != "":
 		return cli.Invalid(errors.New("--drop changes nothing in Bitbucket: leave --token-file out"))
 	case current == "" || previous == "":
-		return cli.Invalid(fmt.Errorf("the receiver %s has no previous_secret_file: two secrets have to be valid during a rotation: write a random value into a file (openssl rand -hex 32), name the file there, and restart the server", r.Name))
+		return cli.Invalid(fmt.Errorf("the receiver %s has no previous_secret_file: two secrets have to be valid during a rotation: write a line that begins with %s into a file, name the file there, and restart the server", r.Name, webhook.UnusedSecretPrefix))
 	}
-	open, err := unfinished(r.Previous)
+	open, err := unfinished(r.Secret, r.Previous)
 	if err != nil {
 		return err
 	}
@@ -125,7 +125,7 @@ func (o *rotateOptions) runEndpoint(c *cobra.Command, path, name string) error {
 	if o.drop {
 		return dropPrevious(c, name, e.Sign.Previous)
 	}
-	open, err := unfinished(e.Sign.Previous)
+	open, err := unfinished(e.Sign.Secret, e.Sign.Previous)
 	if err != nil {
 		return err
 	}

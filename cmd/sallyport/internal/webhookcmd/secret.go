@@ -79,8 +79,13 @@ func replaceSecret(path, secret string) error {
 
 func unusedSecret() string { return webhook.UnusedSecretPrefix + newSecret() }
 
-// unfinished reports whether a rotation has not ended with --drop.
-func unfinished(previous config.Secret) (bool, error) {
-	text, err := previous.Read()
-	return !strings.HasPrefix(text, webhook.UnusedSecretPrefix), err
+// unfinished reports whether a rotation has not ended with --drop. If both files have the
+// same secret, [exchange] was interrupted: there is no new secret.
+func unfinished(current, previous config.Secret) (bool, error) {
+	old, err := previous.Read()
+	if err != nil || strings.HasPrefix(old, webhook.UnusedSecretPrefix) {
+		return false, err
+	}
+	text, err := current.Read()
+	return text != old, err
 }

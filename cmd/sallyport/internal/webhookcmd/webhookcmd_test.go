@@ -129,11 +129,13 @@ func (s *setup) serve() *config.WebhookReceiver {
 				if err != nil {
 					s.t.Error(err)
 				}
-				secret, err := webhook.NewSecret(text)
+				secret, err := webhook.NewPreviousSecret(text)
 				if err != nil {
 					s.t.Error(err)
 				}
-				all = append(all, secret)
+				if secret != (webhook.Secret{}) {
+					all = append(all, secret)
+				}
 			}
 			return all
 		},
@@ -458,6 +460,11 @@ func TestRotateEndpoint(t *testing.T) {
 	}
 	if _, _, err := s.command("rotate", "deployer", "--endpoint", "--drop"); err != nil || signatures() != 1 || s.read(previous) == old {
 		t.Errorf("--drop: %v", err)
+	}
+	interrupted := s.read(secret) // both files have the old secret: there is no new one yet
+	s.write(previous, interrupted+"\n")
+	if _, _, err := s.command("rotate", "deployer", "--endpoint"); err != nil || s.read(previous) != interrupted || s.read(secret) == interrupted {
+		t.Errorf("after an interruption: %v", err)
 	}
 	for want, arguments := range map[string][]string{
 		"did you mean deployer?": {"rotate", "deploier", "--endpoint"}, "has no sign.previous_secret_file": {"rotate", "jenkins", "--endpoint"},

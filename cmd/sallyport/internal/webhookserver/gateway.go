@@ -105,7 +105,7 @@ func (g *Gateway) newReceiver(rc config.WebhookReceiver, decider webhook.Decider
 		return nil, nil, err
 	}
 	if !rc.Previous.IsZero() {
-		if r.previous, err = secretfile.Open(rc.Previous, webhook.NewSecret, g.config.Log); err != nil {
+		if r.previous, err = secretfile.Open(rc.Previous, webhook.NewPreviousSecret, g.config.Log); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -128,10 +128,13 @@ func (g *Gateway) newReceiver(rc config.WebhookReceiver, decider webhook.Decider
 
 // secrets returns the valid secrets, the current one first.
 func (r *receiver) secrets() []webhook.Secret {
-	if r.previous == nil {
-		return []webhook.Secret{r.secret.Get()}
+	secrets := []webhook.Secret{r.secret.Get()}
+	if r.previous != nil {
+		if previous := r.previous.Get(); previous != (webhook.Secret{}) {
+			secrets = append(secrets, previous)
+		}
 	}
-	return []webhook.Secret{r.secret.Get(), r.previous.Get()}
+	return secrets
 }
 
 // acceptsFrom returns the check of a receiver's source networks; nil: any is accepted.

@@ -3,6 +3,9 @@ package webhookserver
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -141,17 +144,15 @@ func (e *gatewayEnv) write(t *testing.T, name, text string) {
 // deliver sends a signed push and returns the status and the text of the response.
 func (e *gatewayEnv) deliver(t *testing.T, path, secret string) (int, string) {
 	t.Helper()
-	key, err := webhook.NewSecret(secret)
-	if err != nil {
-		t.Fatal(err)
-	}
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte(pushBody))
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+e.address+path, strings.NewReader(pushBody))
 	if err != nil {
 		t.Fatal(err)
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("X-Event-Key", "repo:push")
-	req.Header.Set(webhook.SignatureHeader, key.Sign([]byte(pushBody)).String())
+	req.Header.Set(webhook.SignatureHeader, "sha256="+hex.EncodeToString(mac.Sum(nil)))
 	response, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
@@ -275,6 +276,27 @@ func TestSecretIsRotated(t *testing.T) {
 	}
 	if warning := e.Warning().Error(); !strings.Contains(warning, "receiver server uses the last good secret") || strings.Contains(warning, "swordfish") {
 		t.Errorf("warning %q", warning)
+	}
+}
+
+// TestUnusedPreviousSecret: until the first rotation, and after its end, the previous
+// secret's file has a line that operators may write by hand. It verifies nothing.
+func TestUnusedPreviousSecret(t *testing.T) {
+	t.Parallel()
+	e := newGatewayEnv(t, nil)
+	if status, _ := e.deliver(t, "/hooks/policy", "previous-"+testSecret); status != 200 {
+		t.Errorf("the previous secret: answered %d", status)
+	}
+	const unused = webhook.UnusedSecretPrefix
+	e.write(t, "previous", unused)
+	proxytest.Eventually(t, "the end of the rotation is not seen", func() bool { return e.receiver("policy").previous.Get() == webhook.Secret{} })
+	for _, secret := range []string{unused, "previous-" + testSecret, ""} {
+		if status, _ := e.deliver(t, "/hooks/policy", secret); status != 401 {
+			t.Errorf("%q: answered %d", secret, status)
+		}
+	}
+	if status, _ := e.deliver(t, "/hooks/policy", testSecret); status != 200 || e.SecretErr("policy") != nil {
+		t.Errorf("the current secret: answered %d, %v", status, e.SecretErr("policy"))
 	}
 }
 
