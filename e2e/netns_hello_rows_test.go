@@ -66,7 +66,7 @@ func (s *space) helloRows() []*row {
 		status: 200, tunnel: []string{record(handshake())}, dials: []string{"{public}:{tls}"}, checkSent: exactly(record(handshake()))}
 	dottedTarget := func(name, sent string) *row {
 		r := passes(name, "RFC 1034 section 3.1; netty/netty-tcnative#400", sent, sent)
-		r.send = connect(host + ".:{tls}")
+		r.send, r.controls = connect(host+".:{tls}"), []string{"target"}
 		return r
 	}
 	speaks := cut("a target that speaks first, where it must be TLS", "RFC 8446 section 4", "hello_timeout", "")
@@ -99,9 +99,14 @@ func (s *space) helloRows() []*row {
 	// named is a ClientHello with another server name, for a host whose rule relaxes the check.
 	named := func(host, name, source string, extensions ...extension) *row {
 		r := relaxed(host, cut(name, source, "hello_mismatch", record(handshake(append(extensions, names("blocked.open.example"))...))))
-		r.controls = []string{"server name"}
+		r.controls = []string{"hello", "server name"}
 		return r
 	}
+	deniedInReport := named("report.relaxed.example", "for another target that a rule denies in report mode", "RFC 6066 section 3; domain fronting")
+	deniedInReport.controls = append(deniedInReport.controls, "verdict")
+	smuggled := inside("with a smuggled second request", "RFC 9112 section 6.3", has("HTTP/1.1 400 Sallyport request_invalid\r\n"),
+		"POST / HTTP/1.1\r\nHost: "+host+":{tls}\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n")
+	smuggled.controls = append(smuggled.controls, "framing")
 	ech, noSNI := record(handshake(names("ech.relaxed.example"), hidden)), record(handshake())
 	return []*row{
 		relaxed("ech.relaxed.example", passes("encrypted, where the rule has ech", "RFC 9849 section 6.2", ech, ech)),
@@ -109,7 +114,7 @@ func (s *space) helloRows() []*row {
 		relaxed("report.relaxed.example", passes("without a name, in report mode", "RFC 6066 section 3", noSNI, noSNI)),
 		named("ech.relaxed.example", "encrypted, with another outer name, where the rule has ech", "RFC 9849 section 10.1; domain fronting", hidden),
 		named("no_sni.relaxed.example", "for another target, where the rule has no_sni", "RFC 6066 section 3; domain fronting"),
-		named("report.relaxed.example", "for another target that a rule denies in report mode", "RFC 6066 section 3; domain fronting"),
+		deniedInReport,
 		passes("for the target", "RFC 6066 section 3", whole, whole),
 		passes("in capitals", "RFC 6066 section 3; RFC 4343", upper, upper),
 		passes("with a trailing dot", "RFC 1034 section 3.1; netty/netty-tcnative#400", dotted, dotted),
@@ -146,8 +151,7 @@ func (s *space) helloRows() []*row {
 		inside("for another port", "RFC 9110 section 7.2", has("HTTP/1.1 400 Sallyport request_invalid\r\n"), "GET / HTTP/1.1\r\nHost: "+host+"\r\n\r\n"),
 		inside("that is a CONNECT", "RFC 9110 section 9.3.6", has("HTTP/1.1 400 Sallyport request_invalid\r\n"),
 			"CONNECT http://"+host+":{tls}/ HTTP/1.1\r\nHost: "+host+":{tls}\r\n\r\n"),
-		inside("with a smuggled second request", "RFC 9112 section 6.3", has("HTTP/1.1 400 Sallyport request_invalid\r\n"),
-			"POST / HTTP/1.1\r\nHost: "+host+":{tls}\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n"),
+		smuggled,
 		served,
 		cut("HTTP/2 without TLS", "RFC 9113 section 3.3", "hello_invalid", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
 		cut("SSH", "RFC 4253 section 4.2", "hello_invalid", "SSH-2.0-OpenSSH_9.2\r\n"),
