@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -119,7 +120,10 @@ type shell struct {
 
 func newShell(t testing.TB, directory string, env []string) *shell {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "sh")
+	// The shell outlives the test's context, so that cleanups can end what it started.
+	ctx, cancel := context.WithCancel(context.Background())
+	context.AfterFunc(t.Context(), func() { time.AfterFunc(10*time.Second, cancel) })
+	cmd := exec.CommandContext(ctx, "sh")
 	cmd.Dir, cmd.Env = directory, env
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -136,7 +140,8 @@ func newShell(t testing.TB, directory string, env []string) *shell {
 	_ = w.Close()
 	t.Cleanup(func() {
 		_ = in.Close()
-		_ = cmd.Wait() // it may have been ended with the test
+		cancel()
+		_ = cmd.Wait() // its error is the end by cancel
 		_ = r.Close()
 	})
 	return &shell{in, bufio.NewReader(r)}
