@@ -315,6 +315,8 @@ COMMENT ON FUNCTION audit.ensure_partition(date) IS 'Creates the partition for t
 REVOKE ALL ON FUNCTION audit.ensure_partition(date) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION audit.ensure_partition(date) TO sallyport_writer;
 
+-- The previous month too: on its last night an event can be recorded in the next month.
+SELECT audit.ensure_partition(((now() AT TIME ZONE 'UTC') - interval '1 month')::date);
 SELECT audit.ensure_partition((now() AT TIME ZONE 'UTC')::date);
 SELECT audit.ensure_partition(((now() AT TIME ZONE 'UTC') + interval '1 month')::date);
 

@@ -120,8 +120,9 @@ func TestAppendOnly(t *testing.T) {
 	if n := pgtest.Value[int](t, admin, "SELECT count(*) FROM audit.events"); n != 3 {
 		t.Errorf("%d events are left of 3", n)
 	}
-	if n := pgtest.Value[int](t, admin, "SELECT count(*) FROM pg_trigger WHERE tgrelid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit.events'::regclass) AND tgenabled = 'A'"); n != 20 {
-		t.Errorf("%d triggers fire always on 5 partitions", n)
+	partitions := pgtest.Value[int](t, admin, "SELECT count(*) FROM pg_inherits WHERE inhparent = 'audit.events'::regclass")
+	if n := pgtest.Value[int](t, admin, "SELECT count(*) FROM pg_trigger WHERE tgrelid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit.events'::regclass) AND tgenabled = 'A'"); partitions < 3 || n != 4*partitions {
+		t.Errorf("%d triggers fire always on %d partitions", n, partitions)
 	}
 
 	// Without the triggers the same statements go through: the triggers are needed.

@@ -197,7 +197,7 @@ func TestReportsAreReadOnce(t *testing.T) {
 		if got := audittest.QueryStrings(t, conn, sql); !slices.Equal(got, []string{"1 events_lost", "3 not explained"}) {
 			t.Errorf("%s: %q", sql, got)
 		}
-		if n := readingsOf(t, conn, sql, "_kind_time_idx"); n == 0 || n > 5*claims {
+		if n := readingsOf(t, conn, sql, "_kind_time_idx"); n == 0 || n > 7*claims {
 			t.Errorf("%s: the index of events by kind is read %d times for %d gaps and %d reports", sql, n, gaps, claims)
 		}
 	}
