@@ -73,7 +73,7 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(func() { forwarder.Close() })
 	proxyURL := "http://" + forwarder.Addr().String()
 	w := &world{
-		refusal: make(chan string, 2), algorithm: "RS256", bitbucket: http.StatusOK, files: map[string]string{".npmrc": "registry=https://registry.npmjs.org\n"},
+		refusal: make(chan string, 2), algorithm: "RS256", bitbucket: http.StatusOK, files: map[string]string{".npmrc": "registry=https://registry.a.example\n"},
 		config: Config{TokenOrigin: "environment variable BITBUCKET_STEP_OIDC_TOKEN", TokenName: "BITBUCKET_STEP_OIDC_TOKEN",
 			Forwarder: netip.MustParseAddrPort(forwarder.Addr().String()), Targets: []string{"api.partner.example:443"},
 			Expected: []Variable{{"HTTPS_PROXY", proxyURL}, {"NODE_USE_ENV_PROXY", "1"}}},

@@ -43,7 +43,7 @@ func TestInsights(t *testing.T) {
 	if r == nil || r.Result != "FAILED" || len(r.Annotations) != 5 || !strings.Contains(r.Details, "acme/payments, deployment production") {
 		t.Fatalf("%+v", r)
 	}
-	if a := r.Annotations[3]; a.Summary != "denied registry.npmjs.org:443: no_rule_matched (11 times)" || !strings.Contains(a.Details, decision) || a.Severity != "HIGH" {
+	if a := r.Annotations[3]; a.Summary != "denied registry.a.example:443: no_rule_matched (11 times)" || !strings.Contains(a.Details, decision) || a.Severity != "HIGH" {
 		t.Errorf("%+v", a)
 	}
 	// Again, with more than one request of annotations, and more than a report has.
@@ -82,7 +82,7 @@ func TestInsightsErrors(t *testing.T) {
 		change(&c)
 		var out strings.Builder
 		err := Run(t.Context(), Config{Server: withServer(serverStep()), Insights: &c}, &out)
-		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(out.String(), "registry.npmjs.org") {
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(out.String(), "registry.a.example") {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}

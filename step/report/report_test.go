@@ -34,7 +34,7 @@ func serverStep() *stepapi.Step {
 		Requests:  stepapi.Requests{Allowed: 3, Denied: 5, Closed: 1},
 		Entries: []stepapi.Entry{
 			{Kind: stepapi.KindAllowed, Reason: "policy_allowed", Rule: "partner", Action: "connect", Target: "api.partner.example:443", Repeats: 2, DecisionID: "d0", BytesSent: 1200, BytesReceived: 340000},
-			{Kind: stepapi.KindRefused, Status: 403, Reason: "no_rule_matched", Action: "connect", Target: "registry.npmjs.org:443", Repeats: 3, DecisionID: decision, Next: "ask the owner of the policy for a rule"},
+			{Kind: stepapi.KindRefused, Status: 403, Reason: "no_rule_matched", Action: "connect", Target: "registry.a.example:443", Repeats: 3, DecisionID: decision, Next: "ask the owner of the policy for a rule"},
 			{Kind: stepapi.KindRefused, Status: 403, Reason: "policy_denied", Rule: "guardrails", Message: "pastes are not allowed", Action: "request", Target: "paste.example:80", DecisionID: "d2", Next: "do not repeat the request"},
 			{Kind: stepapi.KindClosed, CloseReason: "hello_encrypted", Reason: "policy_allowed", Action: "connect", Target: "www.partner.example:443", DecisionID: "d3", Next: `set "ech": true in the rule`},
 		},
@@ -47,7 +47,7 @@ func localReport() *forwarder.Report {
 		Allowed: 4, Denied: 3, Repeats: 7,
 		Targets: []forwarder.Target{{Name: "API.partner.example:443", Allowed: 3, BytesSent: 1200}, {Name: "old.example:443", Allowed: 1, BytesSent: 10, BytesReceived: 20}},
 		Refusals: []forwarder.Refusal{
-			{Refusal: upstream.Refusal{Status: 403, Reason: "no_rule_matched", DecisionID: decision}, Action: "connect", Target: "registry.npmjs.org:443", Repeats: 7, Time: time.Now()},
+			{Refusal: upstream.Refusal{Status: 403, Reason: "no_rule_matched", DecisionID: decision}, Action: "connect", Target: "registry.a.example:443", Repeats: 7, Time: time.Now()},
 			{Refusal: upstream.Refusal{Status: 403, Reason: "no_rule_matched", DecisionID: "d9"}, Action: "request", Method: "GET", Target: "http://Mirror.example/x"},
 			{Refusal: upstream.Refusal{Status: 502, Reason: "proxy_unreachable", Next: "check the proxy"}, Action: "connect", Target: "a.example:443"},
 		},
@@ -77,7 +77,7 @@ func TestSummary(t *testing.T) {
 		got = append(got, fmt.Sprintf("%s %s %s %d", r.Outcome, r.Target, r.Reason, r.Times))
 	}
 	want := "denied a.example:443 proxy_unreachable 1, denied mirror.example:80 no_rule_matched 1, denied paste.example:80 policy_denied 1, " +
-		"denied registry.npmjs.org:443 no_rule_matched 11, closed www.partner.example:443 hello_encrypted 1, " +
+		"denied registry.a.example:443 no_rule_matched 11, closed www.partner.example:443 hello_encrypted 1, " +
 		"allowed api.partner.example:443 policy_allowed 3, allowed old.example:443  1"
 	if all := strings.Join(got, ", "); all != want {
 		t.Errorf("got\n%s\nwant\n%s", all, want)
@@ -132,9 +132,9 @@ func TestRulesAllowWhatWasDenied(t *testing.T) {
 		t.Fatalf("%v\n%s", err, s.Rules)
 	}
 	for request, want := range map[string]policy.Verdict{
-		"connect registry.npmjs.org:443": policy.Allow, "connect www.partner.example:443": policy.Allow, "connect [2001:db8::1]:443": policy.Allow,
+		"connect registry.a.example:443": policy.Allow, "connect www.partner.example:443": policy.Allow, "connect [2001:db8::1]:443": policy.Allow,
 		"connect a_b.example:443": policy.Allow, "request mirror.example:8080": policy.Allow,
-		"connect registry.npmjs.org:80": policy.Deny, "connect mirror.example:8080": policy.Deny, "connect paste.example:80": policy.Deny,
+		"connect registry.a.example:80": policy.Deny, "connect mirror.example:8080": policy.Deny, "connect paste.example:80": policy.Deny,
 		"connect invalid.example:443": policy.Deny, "connect api.partner.example:443": policy.Deny,
 	} {
 		for deployment, want := range map[string]policy.Verdict{"production": want, "staging": policy.Deny} {

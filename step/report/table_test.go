@@ -17,7 +17,7 @@ denied           1  mirror.example:80        no_rule_matched
 denied           1  paste.example:80         policy_denied
                     pastes are not allowed; rule guardrails; decision d2; to do:
                     do not repeat the request
-denied          11  registry.npmjs.org:443   no_rule_matched
+denied          11  registry.a.example:443   no_rule_matched
                     decision 01a1fdf4-c192-7cf7-900b-49ceb24f5238; to do: ask
                     the owner of the policy for a rule
 closed           1  www.partner.example:443  hello_encrypted
@@ -35,11 +35,11 @@ package sallyport.repository["acme/payments"]
 
 import data.sallyport.lib
 
-# registry.npmjs.org: 11 times (denied: no_rule_matched)
+# registry.a.example: 11 times (denied: no_rule_matched)
 allow contains {"rule": "requested-production"} if {
 	input.principal.deployment.slug == "production"
 	lib.target_in(input.target, {
-		"registry.npmjs.org",
+		"registry.a.example",
 	})
 }
 
