@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"runtime"
@@ -9,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -119,10 +122,7 @@ func (n *neighborhood) suffer(t *testing.T, a *attack) (problem string) {
 		}
 		t.Logf("round %d %s: idle %v, under attack %v, ratio %.1f, %d MB at most, the attackers got %v", len(rounds), verdict,
 			r.idle, r.under, r.ratio(), n.residentPeak(t)>>20, r.answers)
-		eventually(t, "the attack is over", func() bool {
-			n.silent.release(t)
-			return n.counter(t, "sallyport_connections") == 0 && n.counter(t, "sallyport_policy_evaluations_queued") == 0
-		})
+		n.settle(t)
 	}
 	slices.SortFunc(rounds, func(a, b *round) int { return int(a.under.p99() - b.under.p99()) })
 	middle := rounds[len(rounds)/2]
@@ -133,6 +133,61 @@ func (n *neighborhood) suffer(t *testing.T, a *attack) (problem string) {
 		return ""
 	}
 	return summary + "\n" + middle.causes
+}
+
+// settle waits until nothing of an attack is left. If something stays, the test ends with
+// what is in use and with the stacks of the server's goroutines.
+func (n *neighborhood) settle(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		n.silent.release(t)
+		if n.counter(t, "sallyport_connections") == 0 && n.counter(t, "sallyport_policy_evaluations_queued") == 0 {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			_, body := n.get("/metrics")
+			var inUse strings.Builder
+			for line := range strings.Lines(body) {
+				if !strings.HasPrefix(line, "#") && !strings.Contains(line, "_total") && !strings.Contains(line, "_seconds") && !strings.HasSuffix(line, " 0\n") {
+					inUse.WriteString(line)
+				}
+			}
+			n.signal(syscall.SIGABRT)
+			n.await(-1)
+			t.Fatalf("%v after the attack, connections or evaluations are left. In use:\n%s\nGoroutines:\n%s", patience, &inUse, goroutines(n.log.text()))
+		}
+	}
+}
+
+// goroutines counts the goroutines with the same calls in the log of a server that was
+// ended by SIGABRT, the most frequent first.
+func goroutines(log string) string {
+	count := map[string]int{}
+	for block := range strings.SplitSeq(log, "\n\n") {
+		header, calls, ok := strings.Cut(strings.TrimSpace(block), "\n")
+		if !ok || !strings.HasPrefix(header, "goroutine ") {
+			continue
+		}
+		var names []string
+		for line := range strings.Lines(calls) {
+			if name, _, ok := strings.Cut(line, "("); ok && !strings.HasPrefix(line, "\t") {
+				names = append(names, name[strings.LastIndex(name, "/")+1:])
+			}
+		}
+		count[strings.Join(names[:min(len(names), 8)], " < ")]++
+	}
+	lines := slices.SortedFunc(maps.Keys(count), func(a, b string) int { return count[b] - count[a] })
+	var b strings.Builder
+	for _, line := range lines {
+		fmt.Fprintf(&b, "%6d %s\n", count[line], line)
+	}
+	return b.String()
 }
 
 func (r *round) ratio() float64 { return float64(r.under.p99()) / float64(r.idle.p99()) }
