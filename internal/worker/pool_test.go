@@ -99,8 +99,12 @@ func TestDeaths(t *testing.T) {
 				close(stop)
 				t.Fatalf("after its death: %v", err)
 			}
-			if again := prolonged(t, p, "bad"); !again.Until.After(q.Until) {
-				t.Errorf("a prolonged quarantine ends at %v, not after %v", again.Until, q.Until)
+			again := diagnosed(t, p, "bad", 7)
+			if !again.Until.After(q.Until) {
+				t.Errorf("after the diagnosis the quarantine ends at %v, not after %v", again.Until, q.Until)
+			}
+			if known := c.request == "stack"; known && again.Death.Mark != 42 || !known && again.Death.Mark != 7 {
+				t.Errorf("after the diagnosis the mark is %d", again.Death.Mark)
 			}
 			close(stop)
 			others.Wait()
@@ -115,19 +119,6 @@ func TestDeaths(t *testing.T) {
 			}
 		})
 	}
-}
-
-// prolonged prolongs the quarantine of a share's key, and returns it.
-func prolonged(t *testing.T, p *Pool, share string) *Quarantined {
-	t.Helper()
-	p.Prolong("unknown")
-	p.Prolong(call(share, "").QuarantineKey)
-	_, err := p.Do(t.Context(), call(share, "echo hello"))
-	q, ok := errors.AsType[*Quarantined](err)
-	if !ok {
-		t.Fatalf("after Prolong: %v", err)
-	}
-	return q
 }
 
 // TestDeathOfABatch: what dies among others is found, and they are answered.

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -57,13 +58,37 @@ func (p *Pool) isolate(blame, share string, d *Death) {
 	q.until = p.quarantineEnd(q)
 }
 
-// Prolong restarts the quarantine of a key, if there is one, without another death: the
-// caller's diagnosis of the death took part of it. It is safe for concurrent use.
-func (p *Pool) Prolong(key string) {
+// Diagnosed reports where the latest call with a key died, which the pool did not know; 0
+// if that is still not known. It restarts the quarantine of the key, without another death:
+// the caller's diagnosis took part of it. It is safe for concurrent use.
+func (p *Pool) Diagnosed(key string, mark uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if q := p.quarantine[key]; q != nil {
-		q.until = p.quarantineEnd(q)
+	q := p.quarantine[key]
+	if q == nil {
+		return
+	}
+	q.until = p.quarantineEnd(q)
+	if q.death.Mark == 0 {
+		located := *q.death
+		located.Mark = mark
+		q.death = &located
+	}
+}
+
+// refuseWaiting finishes the interactive calls of a share that wait with a key that is
+// quarantined: each of them may end another worker. The lock is held.
+func (p *Pool) refuseWaiting(s *share, key string) {
+	refusal := p.quarantined(key)
+	if refusal == nil {
+		return
+	}
+	for _, t := range slices.Clone(s.waiting[Interactive]) {
+		if t.QuarantineKey == key {
+			p.remove(t)
+			p.status.Quarantined++
+			t.finish(nil, refusal)
+		}
 	}
 }
 

@@ -293,6 +293,7 @@ func (p *Pool) blame(t *task, d *Death, stderr string) {
 	p.mu.Lock()
 	p.status.Deaths[d.Cause]++
 	p.isolate(t.QuarantineKey, t.Share, d)
+	p.refuseWaiting(t.share, t.QuarantineKey)
 	p.mu.Unlock()
 	p.config.Log.Error("policy worker ended by a call", "share", t.Share, "cause", string(d.Cause), "limit", d.Limit, "error", firstLine(stderr))
 	if p.config.OnDeath != nil {

@@ -227,18 +227,26 @@ func isDeath(err error) bool {
 
 // placeOfDeath is the error of an evaluation that ended its worker, with the location. If
 // the location is not known, the policy is evaluated again with a tracer, which costs
-// another worker.
+// another worker, and for which the caller waits for a bounded time. A call that was refused
+// because of an earlier death is not evaluated again.
 func (c *client) placeOfDeath(ctx context.Context, u *unit, key uint64, input []byte, deadline time.Duration, what string, err error) error {
-	d, ok := errors.AsType[*worker.Death](err)
-	if ok && d.Mark == 0 {
-		var p placeReply
-		again := c.call(ctx, requestPlace, key, u, unitRequest{Input: input, Deadline: deadline}, worker.Call{Limit: deadline, Uncounted: true}, &p)
-		if d2, died := errors.AsType[*worker.Death](again); died {
-			d.Mark = d2.Mark
-		}
-		if w, ok := c.pool().(interface{ Prolong(key string) }); ok {
-			w.Prolong(blameOf(u)) // it took part of the quarantine
-		}
+	d, ok := err.(*worker.Death) //nolint:errorlint // not *worker.Quarantined, which wraps the earlier death
+	if !ok || d.Mark != 0 {
+		return faultOf(u, what, err)
 	}
-	return faultOf(u, what, err)
+	bounded, cancel := context.WithTimeout(ctx, 2*deadline+diagnosisWait)
+	defer cancel()
+	var p placeReply
+	again := c.call(bounded, requestPlace, key, u, unitRequest{Input: input, Deadline: deadline}, worker.Call{Limit: deadline, Uncounted: true}, &p)
+	located := *d
+	if second, died := errors.AsType[*worker.Death](again); died {
+		located.Mark = second.Mark
+	}
+	if w, ok := c.pool().(interface{ Diagnosed(key string, mark uint64) }); ok {
+		w.Diagnosed(blameOf(u), located.Mark)
+	}
+	return faultOf(u, what, &located)
 }
+
+// diagnosisWait is how long a diagnosis waits for a worker.
+const diagnosisWait = 5 * time.Second
