@@ -176,8 +176,8 @@ func goroutines(log string) string {
 		}
 		var names []string
 		for line := range strings.Lines(calls) {
-			if name, _, ok := strings.Cut(line, "("); ok && !strings.HasPrefix(line, "\t") {
-				names = append(names, name[strings.LastIndex(name, "/")+1:])
+			if end := strings.LastIndex(line, "("); end > 0 && !strings.HasPrefix(line, "\t") {
+				names = append(names, line[strings.LastIndex(line[:end], "/")+1:end])
 			}
 		}
 		count[strings.Join(names[:min(len(names), 8)], " < ")]++

@@ -11,7 +11,7 @@ const (
 	// fairnessAlone: the machine does nothing else, and a multiple of milliseconds means something.
 	fairnessAlone = true
 
-	fairnessGood    = 4   // rounds of an attack that must be good
-	fairnessRounds  = 7   // at most
-	fairnessTunnels = 400 // that the victims open in a round, and as many when idle
+	fairnessGood    = 3    // rounds of an attack that must be good
+	fairnessRounds  = 5    // at most
+	fairnessTunnels = 1500 // that the victims open in a round, and as many when idle
 )
