@@ -201,7 +201,7 @@ func stateSchemaChanged(t *testing.T) []alertScrape {
 
 func stateWebhookRefreshes(t *testing.T) []alertScrape {
 	w := newFixture(t, options{})
-	w.alter(t, `REVOKE SELECT ON webhook.refreshes FROM sallyport_writer`)
+	w.alter(t, `REVOKE SELECT ON webhook.policy_refreshes FROM sallyport_writer`)
 	w.start()
 	eventually(t, "refreshes cannot be read", func() bool { return w.counter(t, "sallyport_webhook_refreshes_readable") == 0 })
 	return []alertScrape{{Body: w.scrape()}}

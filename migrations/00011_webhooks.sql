@@ -43,7 +43,8 @@ COMMENT ON COLUMN webhook.deliveries.body IS 'The body as received. Null: delete
 
 -- A stream is the order that tasks have to keep. Its row is what claimers lock: it holds the
 -- lease, so that one task of a stream is leased at a time, whatever order tasks became
--- visible in. Accepting a delivery locks no row of a known stream.
+-- visible in. The first claim creates it: accepting a delivery locks no row of a
+-- stream, and waits for no other instance.
 CREATE TABLE webhook.streams (
     fence       bigint NOT NULL DEFAULT 0,
     lease_until timestamptz NOT NULL DEFAULT '-infinity',
@@ -52,7 +53,7 @@ CREATE TABLE webhook.streams (
     CONSTRAINT streams_pkey PRIMARY KEY (stream),
     CONSTRAINT streams_length CHECK (octet_length(stream) BETWEEN 1 AND 1300 AND octet_length(endpoint) BETWEEN 1 AND 200)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 200);
-COMMENT ON TABLE webhook.streams IS 'Per endpoint and repository the order of tasks, and the lease on its first open task. No row is ever deleted: accepting a delivery does not lock it.';
+COMMENT ON TABLE webhook.streams IS 'Per endpoint and repository the order of tasks, and the lease on its first open task. The first claim of a stream adds its row, and no row is ever deleted.';
 COMMENT ON COLUMN webhook.streams.fence IS 'The number of the latest lease. An acknowledgement with another number is refused.';
 COMMENT ON COLUMN webhook.streams.lease_until IS 'The end of the lease by the clock of the database. -infinity: no lease.';
 
@@ -103,18 +104,16 @@ COMMENT ON COLUMN webhook.seen.until IS 'Until when another delivery with this k
 COMMENT ON COLUMN webhook.seen.delivery IS 'The delivery that had the key first.';
 COMMENT ON COLUMN webhook.seen.key IS '''request'' and Bitbucket''s id of the request, or ''body'' and the digest of the body.';
 
-CREATE TABLE webhook.refreshes (
-    counter      bigint NOT NULL,
-    requested_at timestamptz NOT NULL,
-    name         text COLLATE "C" NOT NULL,
-    CONSTRAINT refreshes_pkey PRIMARY KEY (name),
-    CONSTRAINT refreshes_length CHECK (octet_length(name) BETWEEN 1 AND 100)
-) WITH (fillfactor = 10);
-COMMENT ON TABLE webhook.refreshes IS 'For each kind of refresh how often deliveries have requested it. Every instance compares the counter with the last one that it has seen.';
-COMMENT ON COLUMN webhook.refreshes.counter IS 'Increases with each request.';
-COMMENT ON COLUMN webhook.refreshes.requested_at IS 'When the latest request was accepted.';
-COMMENT ON COLUMN webhook.refreshes.name IS 'policy or names.';
+-- A refresh is requested by the next number of a sequence, which locks no row: a delivery of
+-- one instance does not wait for the commit of another. A number whose transaction is rolled
+-- back causes one refresh too many.
+CREATE SEQUENCE webhook.policy_refreshes;
+COMMENT ON SEQUENCE webhook.policy_refreshes IS 'How often deliveries have requested that the policy is fetched. Every instance compares the number with the last one that it has seen.';
+CREATE SEQUENCE webhook.names_refreshes;
+COMMENT ON SEQUENCE webhook.names_refreshes IS 'How often deliveries have requested that the names of repositories are fetched.';
 
+-- No function below notifies: a transaction that does holds a lock of the whole server until
+-- its commit is on disk. The program notifies after the commit.
 -- +goose StatementBegin
 CREATE FUNCTION webhook.add_task(delivery uuid, repository text, action text, endpoint text) RETURNS bigint
     LANGUAGE plpgsql
@@ -125,14 +124,12 @@ DECLARE
     stream text := endpoint || ' ' || repository;
     number bigint;
 BEGIN
-    INSERT INTO webhook.streams (stream, endpoint) VALUES (stream, endpoint) ON CONFLICT ON CONSTRAINT streams_pkey DO NOTHING;
     INSERT INTO webhook.tasks (delivery_id, action, endpoint, stream) VALUES (delivery, action, endpoint, stream) RETURNING id INTO number;
-    PERFORM pg_notify('sallyport_webhook', endpoint);
     RETURN number;
 END
 $$;
 -- +goose StatementEnd
-COMMENT ON FUNCTION webhook.add_task(uuid, text, text, text) IS 'Adds a task behind all others of its stream, and notifies the channel sallyport_webhook of its endpoint.';
+COMMENT ON FUNCTION webhook.add_task(uuid, text, text, text) IS 'Adds a task behind all others of its stream.';
 
 -- +goose StatementBegin
 CREATE FUNCTION webhook.accept(delivery uuid, received_at timestamptz, receiver text, kind text, event text, repository text,
@@ -186,13 +183,17 @@ CREATE FUNCTION webhook.request_refresh(name text) RETURNS void
 AS $$
 #variable_conflict use_variable
 BEGIN
-    INSERT INTO webhook.refreshes AS r (name, counter, requested_at) VALUES (name, 1, clock_timestamp())
-        ON CONFLICT ON CONSTRAINT refreshes_pkey DO UPDATE SET counter = r.counter + 1, requested_at = excluded.requested_at;
-    PERFORM pg_notify('sallyport_webhook_refresh', name);
+    IF name = 'policy' THEN
+        PERFORM nextval('webhook.policy_refreshes');
+    ELSIF name = 'names' THEN
+        PERFORM nextval('webhook.names_refreshes');
+    ELSE
+        RAISE EXCEPTION '% is not a kind of refresh', name USING ERRCODE = 'invalid_parameter_value';
+    END IF;
 END
 $$;
 -- +goose StatementEnd
-COMMENT ON FUNCTION webhook.request_refresh(text) IS 'Counts a request for a refresh, and notifies the channel sallyport_webhook_refresh.';
+COMMENT ON FUNCTION webhook.request_refresh(text) IS 'Counts a request for a refresh: policy or names. The count does not depend on the commit.';
 
 -- Each statement sees what was committed before it began: the first open task is looked for
 -- after the stream is locked.
@@ -205,22 +206,27 @@ AS $$
 #variable_conflict use_column
 DECLARE
     present timestamptz := clock_timestamp();
+    due text[];
     name text;
     number bigint;
     first bigint;
 BEGIN
+    WITH RECURSIVE heads AS (
+        (SELECT t.stream, t.id, t.not_before FROM webhook.tasks t
+          WHERE t.endpoint = claim.endpoint AND t.state IN ('pending', 'leased') ORDER BY t.stream, t.id LIMIT 1)
+        UNION ALL
+        SELECT n.stream, n.id, n.not_before FROM heads h CROSS JOIN LATERAL (
+            SELECT t.stream, t.id, t.not_before FROM webhook.tasks t
+             WHERE t.endpoint = claim.endpoint AND t.state IN ('pending', 'leased') AND t.stream > h.stream ORDER BY t.stream, t.id LIMIT 1) n
+    )
+    SELECT array_agg(h.stream ORDER BY h.id) INTO due FROM heads h WHERE h.not_before <= present;
+    INSERT INTO webhook.streams (stream, endpoint) SELECT d.stream, claim.endpoint FROM unnest(due) AS d(stream)
+     WHERE NOT EXISTS (SELECT FROM webhook.streams s WHERE s.stream = d.stream) ORDER BY d.stream
+        ON CONFLICT ON CONSTRAINT streams_pkey DO NOTHING;
     FOR name, number IN
-        WITH RECURSIVE heads AS (
-            (SELECT t.stream, t.id, t.not_before FROM webhook.tasks t
-              WHERE t.endpoint = claim.endpoint AND t.state IN ('pending', 'leased') ORDER BY t.stream, t.id LIMIT 1)
-            UNION ALL
-            SELECT n.stream, n.id, n.not_before FROM heads h CROSS JOIN LATERAL (
-                SELECT t.stream, t.id, t.not_before FROM webhook.tasks t
-                 WHERE t.endpoint = claim.endpoint AND t.state IN ('pending', 'leased') AND t.stream > h.stream ORDER BY t.stream, t.id LIMIT 1) n
-        )
-        SELECT s.stream, s.fence FROM heads h JOIN webhook.streams s ON s.stream = h.stream
-         WHERE s.lease_until <= present AND h.not_before <= present
-         ORDER BY h.id LIMIT claim.streams FOR UPDATE OF s SKIP LOCKED
+        SELECT s.stream, s.fence FROM unnest(due) WITH ORDINALITY AS d(stream, place) JOIN webhook.streams s ON s.stream = d.stream
+         WHERE s.lease_until <= present
+         ORDER BY d.place LIMIT claim.streams FOR UPDATE OF s SKIP LOCKED
     LOOP
         SELECT t.id INTO first FROM webhook.tasks t
          WHERE t.endpoint = claim.endpoint AND t.state IN ('pending', 'leased') AND t.stream = name ORDER BY t.stream, t.id LIMIT 1;
@@ -257,7 +263,7 @@ AS $$
 DECLARE
     of record;
 BEGIN
-    SELECT t.stream, t.endpoint INTO of FROM webhook.tasks t WHERE t.id = end_task.task AND t.state = 'leased' AND t.fence = end_task.fence;
+    SELECT t.stream INTO of FROM webhook.tasks t WHERE t.id = end_task.task AND t.state = 'leased' AND t.fence = end_task.fence;
     IF NOT FOUND THEN
         RETURN;
     END IF;
@@ -272,9 +278,6 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the lease of task % was lost', end_task.task USING ERRCODE = 'serialization_failure';
     END IF;
-    IF end_task.state <> 'pending' THEN
-        PERFORM pg_notify('sallyport_webhook', of.endpoint);
-    END IF;
     RETURN NEXT end_task.task;
 END
 $$;
@@ -287,12 +290,13 @@ REVOKE ALL ON FUNCTION webhook.add_task(uuid, text, text, text), webhook.request
 GRANT EXECUTE ON FUNCTION webhook.add_task(uuid, text, text, text), webhook.request_refresh(text), webhook.claim(text, integer, interval),
     webhook.accept(uuid, timestamptz, text, text, text, text, uuid, uuid, integer, inet, bytea, json, bytea, boolean, text[], text[]),
     webhook.extend(bigint, bigint, interval), webhook.end_task(bigint, bigint, text, text, timestamptz) TO sallyport_writer;
-REVOKE ALL ON webhook.deliveries, webhook.streams, webhook.tasks, webhook.seen, webhook.refreshes FROM PUBLIC;
+REVOKE ALL ON webhook.deliveries, webhook.streams, webhook.tasks, webhook.seen FROM PUBLIC;
+REVOKE ALL ON SEQUENCE webhook.policy_refreshes, webhook.names_refreshes FROM PUBLIC;
 GRANT SELECT, INSERT, DELETE, UPDATE (body) ON webhook.deliveries TO sallyport_writer;
 GRANT SELECT, INSERT, UPDATE (fence, lease_until) ON webhook.streams TO sallyport_writer;
 GRANT SELECT, INSERT, UPDATE (fence, not_before, finished_at, attempts, state, last_error) ON webhook.tasks TO sallyport_writer;
 GRANT SELECT, INSERT, DELETE, UPDATE (until, delivery) ON webhook.seen TO sallyport_writer;
-GRANT SELECT, INSERT, UPDATE (counter, requested_at) ON webhook.refreshes TO sallyport_writer;
+GRANT USAGE, SELECT ON SEQUENCE webhook.policy_refreshes, webhook.names_refreshes TO sallyport_writer;
 
 -- One line for each delivery, from the log alone: it stays when the queue is empty.
 CREATE VIEW audit.webhook_deliveries AS
@@ -370,5 +374,6 @@ DROP FUNCTION webhook.claim(text, integer, interval);
 DROP FUNCTION webhook.accept(uuid, timestamptz, text, text, text, text, uuid, uuid, integer, inet, bytea, json, bytea, boolean, text[], text[]);
 DROP FUNCTION webhook.request_refresh(text);
 DROP FUNCTION webhook.add_task(uuid, text, text, text);
-DROP TABLE webhook.refreshes, webhook.seen, webhook.tasks, webhook.streams, webhook.deliveries;
+DROP SEQUENCE webhook.policy_refreshes, webhook.names_refreshes;
+DROP TABLE webhook.seen, webhook.tasks, webhook.streams, webhook.deliveries;
 DROP SCHEMA webhook;

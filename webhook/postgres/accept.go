@@ -54,6 +54,7 @@ func (q *Queue) Accept(ctx context.Context, d *webhook.Delivery, decision webhoo
 	case err != nil:
 		return 0, fmt.Errorf("accept delivery %s: %w", id, err)
 	}
+	q.announceRoutes(decision)
 	return webhook.Accepted, nil
 }
 

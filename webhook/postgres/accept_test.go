@@ -36,7 +36,7 @@ func TestAccept(t *testing.T) {
 	if got := pgtest.Texts(t, conn, `SELECT concat_ws(' ', action, endpoint, state, stream) FROM webhook.tasks ORDER BY id`); !slices.Equal(got, []string{"forward jenkins pending jenkins " + repoUUID, "forward kargo pending kargo " + repoUUID}) {
 		t.Error(got)
 	}
-	if got := pgtest.Texts(t, conn, `SELECT concat_ws(' ', name, counter) FROM webhook.refreshes ORDER BY name`); !slices.Equal(got, []string{"names 1", "policy 1"}) {
+	if got := pgtest.Texts(t, conn, `SELECT concat_ws(' ', name, number) FROM (`+refreshesSQL+`) AS r(name, number)`); !slices.Equal(got, []string{"names 1", "policy 1"}) {
 		t.Error(got)
 	}
 	record := pgtest.Value[string](t, conn, `SELECT convert_from(record, 'UTF8') FROM audit.events e JOIN webhook.deliveries d ON d.id = e.decision_id WHERE e.kind = 'webhook_received'`)
@@ -192,7 +192,7 @@ func TestAuditorReadsNoBody(t *testing.T) {
 	accept(t, q, delivery(repoUUID, 1), allowed("jenkins"))
 	for _, login := range []string{database.Auditor, database.Sealer} {
 		conn := pgtest.Connect(t, db.URL(login))
-		for _, table := range []string{"deliveries", "tasks", "streams", "seen", "refreshes"} {
+		for _, table := range []string{"deliveries", "tasks", "streams", "seen", "policy_refreshes", "names_refreshes"} {
 			if _, err := conn.Exec(t.Context(), `SELECT FROM webhook.`+table); pgtest.SQLState(err) != "42501" {
 				t.Errorf("%s reads %s: %v", login, table, err)
 			}

@@ -172,6 +172,9 @@ func (q *Queue) end(ctx context.Context, t webhook.Task, e *audit.Event, state w
 	case err != nil:
 		return fmt.Errorf("end webhook task %d: %w", t.ID, err)
 	}
+	if state != webhook.TaskPending { // the next task of the stream can be claimed
+		q.announce(notice{wakeChannel, t.Endpoint})
+	}
 	return nil
 }
 

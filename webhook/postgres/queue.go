@@ -43,6 +43,7 @@ type Queue struct {
 	pool     *pgxpool.Pool
 	connect  *pgx.ConnConfig // of the connection of Wake
 	poll     time.Duration   // of the connection of Wake; 0: its default
+	announcer
 }
 
 // The queue is both sides of package webhook.
@@ -73,6 +74,7 @@ func (q *Queue) open(ctx context.Context, config Config) error {
 		q.pool.Close()
 		return err
 	}
+	q.announcer.db = q.pool
 	return nil
 }
 
@@ -88,7 +90,10 @@ func checkSchema(ctx context.Context, db database.Querier) error {
 }
 
 // Close closes the connections. No goroutine may use the queue any more.
-func (q *Queue) Close() { q.pool.Close() }
+func (q *Queue) Close() {
+	q.announcer.close()
+	q.pool.Close()
+}
 
 // explain adds a hint for the operator to an error of the database.
 func (q *Queue) explain(operation string, err error) error {

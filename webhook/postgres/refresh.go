@@ -13,7 +13,7 @@ import (
 	"github.com/sallyport/sallyport/internal/database/listen"
 )
 
-// The kinds of refreshes, in the column name of webhook.refreshes.
+// The kinds of refreshes. Each has a sequence in the schema webhook.
 const (
 	PolicyRefresh = "policy"
 	NamesRefresh  = "names"
@@ -22,10 +22,15 @@ const (
 // refreshChannel is what LISTEN and NOTIFY call a requested refresh.
 const refreshChannel = "sallyport_webhook_refresh"
 
-const maxRefreshKinds = 64 // rows that are read
+// refreshesSQL reads the number of each kind that was ever requested. A sequence that was
+// restored, or whose server failed, has another number than before, and never the same one
+// for a later request.
+const refreshesSQL = `SELECT 'names', last_value FROM webhook.names_refreshes WHERE is_called
+	UNION ALL SELECT 'policy', last_value FROM webhook.policy_refreshes WHERE is_called ORDER BY 1`
 
-// Refreshes watches the refreshes that deliveries request in any instance. Committing a
-// delivery with such an action increases a counter and notifies every instance.
+// Refreshes watches the refreshes that deliveries request in any instance. A
+// delivery with such an action increases a number, and its instance notifies the others once
+// the delivery is committed.
 type Refreshes struct {
 	listener *listen.Listener
 }
@@ -63,7 +68,7 @@ func (r *Refreshes) Watch(ctx context.Context, notify func(name string)) error {
 
 // readRefreshes reports the kinds whose counter is another one than in seen.
 func readRefreshes(ctx context.Context, conn *pgconn.PgConn, seen map[string]string, notify func(string)) error {
-	results, err := conn.Exec(ctx, fmt.Sprintf("SELECT name, counter FROM webhook.refreshes ORDER BY name LIMIT %d", maxRefreshKinds)).ReadAll()
+	results, err := conn.Exec(ctx, refreshesSQL).ReadAll()
 	if err != nil {
 		return err
 	}

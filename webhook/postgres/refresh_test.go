@@ -12,21 +12,15 @@ import (
 	"github.com/sallyport/sallyport/internal/pgtest"
 )
 
-// refreshable returns a database with the table of refreshes, and a connection as its owner.
+// refreshable returns a database with the sequences of refreshes, and a connection as its owner.
 func refreshable(t *testing.T) (*pgtest.DB, *pgx.Conn) {
 	t.Helper()
-	db := pgtest.NewFrom(t, "sallyport", func(ctx context.Context, url string) error {
-		_, _, err := database.Migrate(ctx, url, nil)
-		return err
-	})
+	db := migrated(t)
 	conn, err := pgx.Connect(t.Context(), db.URL("postgres"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close(context.Background()) })
-	execute(t, conn, `CREATE SCHEMA IF NOT EXISTS webhook;
-		CREATE TABLE IF NOT EXISTS webhook.refreshes (name text PRIMARY KEY, counter bigint NOT NULL, requested_at timestamptz NOT NULL);
-		GRANT USAGE ON SCHEMA webhook TO sallyport_writer; GRANT SELECT ON webhook.refreshes TO sallyport_writer`)
 	return db, conn
 }
 
@@ -40,8 +34,7 @@ func execute(t *testing.T, conn *pgx.Conn, statement string) {
 // request requests a refresh as an accepted delivery does, with or without its notification.
 func request(t *testing.T, conn *pgx.Conn, name string, notification bool) {
 	t.Helper()
-	execute(t, conn, `INSERT INTO webhook.refreshes (name, counter, requested_at) VALUES ('`+name+`', 1, now())
-		ON CONFLICT (name) DO UPDATE SET counter = refreshes.counter + 1, requested_at = now()`)
+	execute(t, conn, `SELECT webhook.request_refresh('`+name+`')`)
 	if notification {
 		execute(t, conn, `SELECT pg_notify('`+refreshChannel+`', '`+name+`')`)
 	}
@@ -88,7 +81,7 @@ func listening(t *testing.T, conn *pgx.Conn) {
 	t.Helper()
 	pgtest.Eventually(t, "the watcher listens", func() bool {
 		var n int
-		if err := conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE application_name = 'sallyport webhook refreshes' AND datname = current_database() AND state = 'idle' AND query LIKE 'SELECT name%'`).Scan(&n); err != nil {
+		if err := conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE application_name = 'sallyport webhook refreshes' AND datname = current_database() AND state = 'idle' AND query LIKE 'SELECT ''names''%'`).Scan(&n); err != nil {
 			t.Fatal(err)
 		}
 		return n == 1
@@ -132,11 +125,11 @@ func TestRefreshAfterAnOutage(t *testing.T) {
 	r, names := watching(t, db.URL(database.Writer), nil)
 	expectName(t, names, PolicyRefresh)
 	listening(t, conn)
-	execute(t, conn, `REVOKE SELECT ON webhook.refreshes FROM sallyport_writer`)
+	execute(t, conn, `REVOKE SELECT ON webhook.policy_refreshes FROM sallyport_writer`)
 	execute(t, conn, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'sallyport webhook refreshes' AND datname = current_database()`)
 	pgtest.Eventually(t, "the outage is known", func() bool { return r.Outage() != nil })
 	request(t, conn, PolicyRefresh, true)
-	execute(t, conn, `GRANT SELECT ON webhook.refreshes TO sallyport_writer`)
+	execute(t, conn, `GRANT SELECT ON webhook.policy_refreshes TO sallyport_writer`)
 	expectName(t, names, PolicyRefresh)
 	pgtest.Eventually(t, "the outage has ended", func() bool { return r.Outage() == nil })
 	select {
@@ -147,7 +140,7 @@ func TestRefreshAfterAnOutage(t *testing.T) {
 }
 
 // TestRefreshCounterDecides: a database that was restored to an earlier state has other
-// counters, which are reported too.
+// numbers, which are reported too.
 func TestRefreshCounterDecides(t *testing.T) {
 	t.Parallel()
 	db, conn := refreshable(t)
@@ -155,6 +148,6 @@ func TestRefreshCounterDecides(t *testing.T) {
 	request(t, conn, PolicyRefresh, false)
 	_, names := watching(t, db.URL(database.Writer), nil)
 	expectName(t, names, PolicyRefresh)
-	execute(t, conn, `UPDATE webhook.refreshes SET counter = 1`)
+	execute(t, conn, `SELECT setval('webhook.policy_refreshes', 1)`)
 	expectName(t, names, PolicyRefresh)
 }

@@ -174,6 +174,7 @@ func (q *Queue) Replay(ctx context.Context, id, endpoint string, by webhook.Repl
 	case err != nil:
 		return fmt.Errorf("replay delivery %s: %w", stored.ID, err)
 	}
+	q.announce(notice{wakeChannel, endpoint})
 	return nil
 }
 
