@@ -1,6 +1,6 @@
 package webhook
 
-import "strings"
+import "strconv"
 
 // readCloud fills in an event of Bitbucket Cloud.
 func readCloud(top node, e *Event) {
@@ -12,6 +12,9 @@ func readCloud(top node, e *Event) {
 	}
 	if pr, ok := top.object("pullrequest"); ok {
 		e.PullRequest = cloudPullRequest(pr)
+		if r := e.Repository; r != nil && r.FullName != "" {
+			e.PullRequest.URL = cloudSite + r.FullName + "/pull-requests/" + strconv.FormatInt(e.PullRequest.ID, 10)
+		}
 	}
 	switch e.Key {
 	case "repo:push":
@@ -28,24 +31,15 @@ func readCloud(top node, e *Event) {
 
 func cloudRepository(r node) *Repository {
 	project, _ := r.object("project")
-	return &Repository{UUID: r.bareUUID("uuid"), FullName: r.text("full_name"), Project: project.text("key"), URLs: htmlLink(r)}
-}
-
-// htmlLink returns the address of an object's page.
-func htmlLink(n node) []string {
-	links, _ := n.object("links")
-	html, _ := links.object("html")
-	if href := html.text("href"); href != "" {
-		return []string{href}
-	}
-	return nil
+	name := r.text("full_name")
+	return &Repository{UUID: r.bareUUID("uuid"), FullName: name, Project: project.text("key"), URLs: cloudAddress(name)}
 }
 
 func cloudPullRequest(pr node) *PullRequest {
 	merge, _ := pr.object("merge_commit")
 	return &PullRequest{
 		ID: pr.integer("id"), State: pr.text("state"), Source: cloudSide(pr, "source"), Destination: cloudSide(pr, "destination"),
-		MergeCommit: merge.objectName("hash"), URL: strings.Join(htmlLink(pr), ""),
+		MergeCommit: merge.objectName("hash"),
 	}
 }
 

@@ -19,6 +19,7 @@ func readDataCenter(top node, e *Event) {
 		if e.Repository == nil {
 			e.Repository = e.PullRequest.Destination.Repository
 		}
+		e.PullRequest.bindPage(e.Repository, pr)
 	}
 	switch e.Key {
 	case "repo:refs_changed", "mirror:repo_synchronized":
@@ -40,13 +41,7 @@ func dataCenterRepository(r node) *Repository {
 		out.FullName = out.Project + "/" + slug
 	}
 	if links, ok := r.object("links"); ok { // absent before version 6
-		for _, list := range []string{"clone", "self"} {
-			for _, link := range links.objects(list) {
-				if href := link.text("href"); href != "" {
-					out.URLs = append(out.URLs, href)
-				}
-			}
-		}
+		out.readAddresses(links)
 	}
 	return out
 }

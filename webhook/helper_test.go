@@ -36,6 +36,12 @@ const (
 		`"properties":{"mergeCommit":{"id":"eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee"}},"links":{"self":[{"href":"https://bb.example/projects/PRJ/repos/app/pull-requests/9"}]}}}`
 )
 
+// mergedInto is the destination's repository in cloudMerged, and mergedElsewhere another one.
+const (
+	mergedInto      = `"commit":{"hash":"0123456789ab"},"repository":{"full_name":"acme/app","uuid":"{22222222-0000-4000-8000-000000000003}"}`
+	mergedElsewhere = `"commit":{"hash":"0123456789ab"},"repository":{"full_name":"acme/deploy","uuid":"{22222222-0000-4000-8000-000000000004}"}`
+)
+
 // unusedSecret is the content of a previous secret's file before the first rotation.
 const unusedSecret = UnusedSecretPrefix + "before-the-first-rotation"
 

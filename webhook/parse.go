@@ -185,7 +185,7 @@ func (e *Event) check(s shape) error {
 			return errors.New("a ref's name is not one that Git allows")
 		}
 	}
-	return nil
+	return e.checkRepositories()
 }
 
 // validRefName reports whether a name has none of what git-check-ref-format(1) forbids

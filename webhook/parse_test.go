@@ -25,7 +25,7 @@ func replaced(t testing.TB, body, old, new string) string {
 func TestEvents(t *testing.T) {
 	t.Parallel()
 	cloudSkeleton := `"actor":{"uuid":"{11111111-0000-4000-8000-00000000000A}","type":"app_user"},"repository":{"full_name":"acme/app","uuid":"{22222222-0000-4000-8000-000000000003}"}`
-	cloudRepo := `"repository":{"uuid":"22222222-0000-4000-8000-000000000003","full_name":"acme/app"}`
+	cloudRepo := `"repository":{"uuid":"22222222-0000-4000-8000-000000000003","full_name":"acme/app","urls":["https://bitbucket.org/acme/app"]}`
 	cloudActor := `"actor":{"uuid":"11111111-0000-4000-8000-00000000000a","kind":"app_user"}`
 	push := func(changes string) string { return `{` + cloudSkeleton + `,"push":{"changes":[` + changes + `]}}` }
 	side := func(name, commit string) string {
@@ -45,9 +45,9 @@ func TestEvents(t *testing.T) {
 			`{"kind":"cloud","event":"repo:push",` + cloudRepo + `,"refs":[{"type":"tag","name":"v1.0.0","change":"created","new":"` + hashA + `"}],` + cloudActor + `}`},
 		"cloud two changes": {Cloud, "repo:push", push(`{` + side("new", hashA) + `,"old":null},{` + side("old", hashB) + `,"new":null}`),
 			`{"kind":"cloud","event":"repo:push",` + cloudRepo + `,"refs":[{"type":"branch","name":"main","change":"created","new":"` + hashA + `"},{"type":"branch","name":"main","change":"deleted","old":"` + hashB + `"}],` + cloudActor + `}`},
-		"cloud merge": {Cloud, "pullrequest:fulfilled", cloudMerged, `{"kind":"cloud","event":"pullrequest:fulfilled","repository":{"uuid":"22222222-0000-4000-8000-000000000003","full_name":"acme/app"},` +
+		"cloud merge": {Cloud, "pullrequest:fulfilled", cloudMerged, `{"kind":"cloud","event":"pullrequest:fulfilled",` + cloudRepo + `,` +
 			`"refs":[{"type":"branch","name":"main","change":"updated","new":"fedcba987654"}],"pull_request":{"id":7,"state":"MERGED","source":{"branch":"fix","commit":"abcdef012345"},` +
-			`"destination":{"repository":{"uuid":"22222222-0000-4000-8000-000000000003","full_name":"acme/app"},"branch":"main","commit":"0123456789ab"},"merge_commit":"fedcba987654","url":"https://bitbucket.org/acme/app/pull-requests/7"},"actor":{}}`},
+			`"destination":{` + cloudRepo + `,"branch":"main","commit":"0123456789ab"},"merge_commit":"fedcba987654","url":"https://bitbucket.org/acme/app/pull-requests/7"},"actor":{}}`},
 		"data center push": {DataCenter, "repo:refs_changed", serverPush, `{"kind":"data_center","event":"repo:refs_changed","repository":{"id":12,"full_name":"PRJ/app","project":"PRJ","urls":["https://bb.example/scm/prj/app.git","ssh://git@bb.example:7999/prj/app.git"]},` +
 			`"refs":[{"type":"branch","name":"main","change":"updated","old":"` + hashB + `","new":"` + hashA + `"}],"actor":{"id":4,"kind":"normal"}}`},
 		"data center of 2018": {DataCenter, "repo:refs_changed", `{"eventKey":"repo:refs_changed","actor":{"id":4,"type":"NORMAL"},"repository":{"slug":"app","id":12,"project":{"key":"~ada"}},` +

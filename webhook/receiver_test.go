@@ -105,6 +105,11 @@ func mutations(t testing.TB) map[string]mutation {
 		"signed, not UTF-8":             {body: replaced(t, cloudPush, "main", "m\xffin"), status: 400, problem: BodyProblem},
 		"a merge that is open":          {key: "pullrequest:fulfilled", body: replaced(t, cloudMerged, "MERGED", "OPEN"), status: 400, problem: BodyProblem},
 		"another key in the body":       {kind: DataCenter, key: "repo:forked", body: serverPush, status: 400, problem: BodyProblem},
+		"signed, a merge elsewhere":     {key: "pullrequest:fulfilled", body: replaced(t, cloudMerged, mergedInto, mergedElsewhere), status: 400, problem: BodyProblem},
+		"signed, one id, two names":     {key: "pullrequest:fulfilled", body: replaced(t, cloudMerged, `"repository":null`, `"repository":{"full_name":"acme/deploy","uuid":"{22222222-0000-4000-8000-000000000003}"}`), status: 400, problem: BodyProblem},
+		"signed, a clone elsewhere":     {kind: DataCenter, key: "repo:refs_changed", body: replaced(t, serverPush, "scm/prj/app.git", "scm/prj/deploy.git"), status: 400, problem: BodyProblem},
+		"signed, a page elsewhere":      {kind: DataCenter, key: "pr:merged", body: replaced(t, serverMerged, "repos/app/pull", "repos/deploy/pull"), status: 400, problem: BodyProblem},
+		"signed, a name that climbs":    {body: replaced(t, cloudPush, `"acme/egress-policy"`, `"acme/.."`), status: 400, problem: BodyProblem},
 		"signed, no repository's name":  {body: replaced(t, cloudPush, `"full_name":"acme/egress-policy",`, ""), status: 400, problem: BodyProblem},
 
 		"GET":                    {change: method("GET"), status: 405, problem: MethodProblem},

@@ -32,9 +32,6 @@ func (e *Event) affects(kind RefType, name string) bool {
 	if e.Incomplete {
 		return true
 	}
-	if e.PullRequest != nil && !e.PullRequest.into(e.Repository) {
-		return false
-	}
 	for _, r := range e.Refs {
 		if r.Type == kind && r.Name == name && r.Change != Deleted {
 			return true
@@ -73,19 +70,4 @@ func hostOf(normalized string) string {
 		return host
 	}
 	return strings.Trim(authority, "[]")
-}
-
-// into reports whether the pull request's destination is the repository, or is not named.
-func (p *PullRequest) into(r *Repository) bool {
-	d := p.Destination.Repository
-	switch {
-	case d == nil || r == nil:
-		return true
-	case d.UUID != "" && r.UUID != "":
-		return d.UUID == r.UUID
-	case d.ID != 0 && r.ID != 0:
-		return d.ID == r.ID
-	default:
-		return d.FullName == r.FullName
-	}
 }

@@ -54,8 +54,8 @@ type Repository struct {
 	ID       int64  `json:"id,omitempty"`   // Data Center's number
 	FullName string `json:"full_name"`      // workspace or project, a slash, slug
 	Project  string `json:"project,omitempty"`
-	// URLs are the URLs of the repository's web page and of its clones, as Bitbucket wrote
-	// them.
+	// URLs are the URLs of the repository's web page and of its clones. Those of Cloud are
+	// made from FullName. Those of Data Center are of the sender's host, and end in FullName.
 	URLs []string `json:"urls,omitempty"`
 }
 

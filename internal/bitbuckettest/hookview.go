@@ -1,6 +1,7 @@
 package bitbuckettest
 
 import (
+	"strconv"
 	"strings"
 	"time"
 )
@@ -124,6 +125,6 @@ func (p *Pull) viewDC(r *Repository) map[string]any {
 		"id": p.ID, "version": 1, "title": p.Title, "state": p.state, "open": p.state == "OPEN", "closed": p.state != "OPEN",
 		"updatedDate": p.updated.UnixMilli(), "fromRef": side("topic", p.Source), "toRef": side(p.Destination, p.Source), "reviewers": []any{}, "participants": []any{},
 		"properties": map[string]any{"mergeCommit": map[string]any{"id": p.merge, "displayId": p.merge[:min(len(p.merge), 11)]}},
-		"links":      map[string]any{"self": []any{link("https://bitbucket.acme.example/projects/" + r.project + "/repos/" + slugify(r.name) + "/pull-requests/1")}},
+		"links":      map[string]any{"self": []any{link("https://bitbucket.acme.example/projects/" + r.project + "/repos/" + slugify(r.name) + "/pull-requests/" + strconv.Itoa(p.ID))}},
 	}
 }

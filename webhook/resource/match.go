@@ -102,19 +102,13 @@ func (m *Match) Matches(e *webhook.Event) bool {
 	return e.Incomplete || slices.ContainsFunc(e.Refs, m.isRef)
 }
 
-// changed returns the addresses of the repository whose refs changed.
+// changed returns the addresses of the repository whose refs changed: the one that the
+// receiver admitted. [webhook.Parse] binds the destination of a pull request to it.
 func changed(e *webhook.Event) []string {
-	r := e.Repository
-	if pr := e.PullRequest; pr != nil && pr.Destination.Repository != nil {
-		r = pr.Destination.Repository
-	}
-	if r == nil {
+	if e.Repository == nil {
 		return nil
 	}
-	if e.Kind == webhook.Cloud { // some objects of Cloud have no links
-		return append([]string{"https://bitbucket.org/" + r.FullName}, r.URLs...)
-	}
-	return r.URLs
+	return e.Repository.URLs
 }
 
 func (m *Match) isRepository(addresses []string) bool {

@@ -147,6 +147,52 @@ func TestBadPatterns(t *testing.T) {
 	}
 }
 
+// TestRepositoriesOfOthers: a delivery that is admitted for one repository, by its name or its
+// UUID, does not match the address of another one that it writes elsewhere.
+func TestRepositoriesOfOthers(t *testing.T) {
+	t.Parallel()
+	const admitted, other, otherUUID = "acme/app", "acme/deploy", "{22222222-0000-4000-8000-000000000009}"
+	links := `"links":{"html":{"href":"https://bitbucket.org/acme/deploy"},"clone":[{"href":"https://bitbucket.org/acme/deploy.git"}]}`
+	repository := func(name, uuid, rest string) string {
+		return fmt.Sprintf(`{"full_name":%q,"uuid":%q,%s}`, name, uuid, rest)
+	}
+	const uuid = "{22222222-0000-4000-8000-000000000002}"
+	pull := func(source, destination, page string) string {
+		return `{"actor":{},"repository":` + repository(admitted, uuid, links) + `,"pullrequest":{"id":7,"state":"MERGED","source":{"branch":{"name":"fix"},"repository":` + source +
+			`},"destination":{"branch":{"name":"main"},"repository":` + destination + `},"links":{"html":{"href":"` + page + `"}}}}`
+	}
+	server := strings.NewReplacer("scm/prj/app", "scm/prj/deploy", "7999/prj/app", "7999/prj/deploy", "repos/app/", "repos/deploy/")
+	own := repository(admitted, uuid, links)
+	for name, c := range map[string]struct {
+		key, body string
+		invalid   bool
+	}{
+		"links of a push":            {"repo:push", `{"repository":` + own + `,"push":{"changes":[` + cloudChange("", "branch:main") + `]}}`, false},
+		"links of a merge":           {"pullrequest:fulfilled", pull(own, own, "https://bitbucket.org/acme/deploy/pull-requests/7"), false},
+		"source is another":          {"pullrequest:fulfilled", pull(repository(other, otherUUID, links), own, "https://bitbucket.org/acme/app/pull-requests/7"), false},
+		"destination is another":     {"pullrequest:fulfilled", pull(own, repository(other, otherUUID, links), "https://bitbucket.org/acme/deploy/pull-requests/7"), true},
+		"destination, by the name":   {"pullrequest:fulfilled", pull("null", repository(other, uuid, links), ""), true},
+		"destination, by the UUID":   {"pullrequest:fulfilled", pull("null", repository(admitted, otherUUID, links), ""), true},
+		"source with the UUID":       {"pullrequest:fulfilled", pull(repository(other, uuid, links), own, ""), true},
+		"clone links of a push":      {"repo:refs_changed", server.Replace(serverPush("UPDATE", "refs/heads/main")), true},
+		"page of a merge":            {"pr:merged", server.Replace(serverPullRequest("pr:merged", "MERGED")), true},
+		"repository beside the side": {"pr:merged", strings.Replace(serverPullRequest("pr:merged", "MERGED"), `"actor":{}`, `"actor":{},"repository":{"slug":"deploy","id":13,"project":{"key":"PRJ"}}`, 1), true},
+	} {
+		e, err := webhook.Parse(kindOf(c.key), c.key, []byte(c.body))
+		if (err != nil) != c.invalid {
+			t.Errorf("%s: %v", name, err)
+		}
+		m := compile(t, "repository https://bitbucket.org/acme/deploy", "repository https://bb.example/bitbucket/scm/prj/deploy.git", "pr https://bitbucket.org/acme/deploy/**",
+			"pr https://bb.example/projects/PRJ/repos/deploy/**")
+		if err == nil && m.Matches(e) {
+			t.Errorf("%s: the other repository matches", name)
+		}
+		if m := compile(t, "repository https://bitbucket.org/acme/app"); err == nil && !m.Matches(e) {
+			t.Errorf("%s: the admitted repository does not match", name)
+		}
+	}
+}
+
 // TestKindOf: an event key determines its product.
 func TestKindOf(t *testing.T) {
 	t.Parallel()
