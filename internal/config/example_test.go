@@ -21,10 +21,11 @@ func exampleFolder(t *testing.T, text string) (file string) {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"bitbucket-token", "database-url", "sealer-database-url", "migration-url", "policy-token", "policy-signers", "checkpoint-key", "checkpoint-token", "webhook-secret", "webhook-secret-before", "endpoint-secret", "cluster-token"} {
+	for _, name := range []string{"bitbucket-token", "database-url", "sealer-database-url", "migration-url", "policy-token", "policy-signers", "checkpoint-key", "checkpoint-token", "webhook-secret", "webhook-secret-before", "cluster-token"} {
 		writeFile(t, filepath.Join(directory, "secrets", name), "swordfish\n")
 	}
 	writeFile(t, filepath.Join(directory, "secrets", "upstream-credential"), "user:swordfish\n")
+	writeFile(t, filepath.Join(directory, "secrets", "endpoint-secret"), endpointSecret)
 	certificate, key := newCertificate(t, testCertificate{})
 	writeFile(t, filepath.Join(directory, "tls", "certificate.pem"), certificate)
 	writeFile(t, filepath.Join(directory, "tls", "key.pem"), key)

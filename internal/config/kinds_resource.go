@@ -1,7 +1,10 @@
 package config
 
 import (
+	"errors"
 	"net/url"
+	"slices"
+	"strings"
 
 	"github.com/sallyport/sallyport/webhook"
 	"github.com/sallyport/sallyport/webhook/resource"
@@ -20,15 +23,63 @@ func checked(name, want string, check func(string) error) kind[string] {
 	}
 }
 
-var refPattern = checked("pattern", "a pattern", func(text string) error {
-	_, err := resource.ParsePattern(text)
-	return err
-})
+// refPattern is a pattern that the short name of a branch or tag can match.
+var refPattern = kind[string]{
+	name: "pattern", want: "a pattern",
+	parse: func(d *decoder, text string) (string, *problem) {
+		if _, err := resource.ParsePattern(text); err != nil {
+			return "", wanted("a pattern", text, err.Error())
+		}
+		if !refForm(text) {
+			return "", problemf("write it as Bitbucket shows the name, such as main or release/*", "no branch or tag has a name like %s", quote(text))
+		}
+		for _, prefix := range []string{"origin/", "heads/", "tags/"} {
+			if bare, found := strings.CutPrefix(text, prefix); found {
+				d.warn(d.current, "write "+quote(bare)+", unless the name itself begins so", "the names of branches and tags in deliveries have no %s before them", prefix)
+			}
+		}
+		return text, nil
+	},
+}
+
+// refForm reports whether a name that Git accepts can match a pattern: git-check-ref-format(1).
+func refForm(pattern string) bool {
+	if strings.ContainsAny(pattern, ":") || pattern == "@" || strings.HasSuffix(pattern, ".") {
+		return false
+	}
+	for _, never := range []string{"..", "@{", "//"} {
+		if strings.Contains(pattern, never) {
+			return false
+		}
+	}
+	return !slices.ContainsFunc(strings.Split(pattern, "/"), func(segment string) bool {
+		return segment == "" || strings.HasPrefix(segment, ".") || strings.HasSuffix(segment, ".lock")
+	})
+}
 
 var pullRequestPattern = checked("pattern", "a pattern of URLs", func(text string) error {
-	_, err := resource.ParsePullRequestPattern(text)
-	return err
+	if _, err := resource.ParsePullRequestPattern(text); err != nil {
+		return err
+	}
+	if !pullRequestForm(text) {
+		return errNoPullRequest
+	}
+	return nil
 })
+
+var errNoPullRequest = errors.New("no pull request has such a URL: it ends in /pull-requests/ and a number, or *")
+
+// pullRequestForm reports whether a pattern can match the URL of a pull request, which ends in
+// /pull-requests/ and a number in both products.
+func pullRequestForm(pattern string) bool {
+	if strings.Contains(pattern, "**") {
+		return true
+	}
+	segments := strings.Split(strings.TrimRight(pattern, "/"), "/")
+	last := len(segments) - 1
+	folder, err := resource.ParsePattern(segments[last-1])
+	return err == nil && folder.Matches("pull-requests") && strings.Trim(segments[last], "0123456789*") == ""
+}
 
 // repositoryURL is normalized: the forms of one repository's address are equal.
 var repositoryURL = kind[string]{

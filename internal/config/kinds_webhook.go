@@ -59,6 +59,9 @@ var webhookKind = kind[webhook.Kind]{
 
 var fullNameForm = regexp.MustCompile(`^[A-Za-z0-9_~.-]{1,128}/[A-Za-z0-9_.-]{1,128}$`)
 
+// uuidLike is a text that can only be meant as a UUID.
+var uuidLike = regexp.MustCompile(`^\{|\}$|^[0-9A-Fa-f]{6,}-|-[0-9A-Fa-f]{10,}$|^[0-9A-Fa-f]{30,}$`)
+
 // webhookRepository is a UUID or a full name. Data Center's project keys have capitals, and
 // those of users begin with a tilde.
 var webhookRepository = kind[string]{
@@ -66,6 +69,13 @@ var webhookRepository = kind[string]{
 	parse: func(_ *decoder, text string) (string, *problem) {
 		if canonical, ok := uuid.Parse(text); ok {
 			return canonical, nil
+		}
+		_, slug, named := strings.Cut(text, "/")
+		if !named && uuidLike.MatchString(text) {
+			return "", problemf("write the UUID with its 32 hexadecimal digits and 4 hyphens, with or without braces", "%s is not a valid UUID", quote(text))
+		}
+		if _, ok := uuid.Parse(slug); ok {
+			return "", problemf("write the UUID alone, or the repository's slug", "no full name has a UUID: %s", quote(text))
 		}
 		if !fullNameForm.MatchString(text) {
 			return "", wanted("a repository such as acme/egress-policy, or its UUID", text, "a full name is the workspace's slug or the project's key, a slash, and the repository's slug; patterns are not accepted")

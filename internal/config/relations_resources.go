@@ -30,13 +30,19 @@ func (d *decoder) webhookResources(w *Webhooks, endpoints []string) {
 	for i, r := range w.Receivers {
 		d.webhookRefreshed(fmt.Sprintf("webhooks.receivers[%d].refresh_resources", i), &r)
 		for j, name := range r.RefreshResources {
-			if !slices.Contains(names, name) {
-				hint := didYouMean(name, names)
-				if hint == "" {
-					hint = "add a resource of this name under webhooks.resources"
-				}
-				d.fail(fmt.Sprintf("webhooks.receivers[%d].refresh_resources[%d]", i, j), hint, "there is no resource %s", quote(name))
+			own := fmt.Sprintf("webhooks.receivers[%d].refresh_resources[%d]", i, j)
+			if at := slices.Index(names, name); at >= 0 {
+				d.webhookReaches(own, &r, &w.Resources[at])
+				continue
 			}
+			hint := didYouMean(name, names)
+			switch {
+			case slices.Contains(endpoints, name):
+				hint = "it is an endpoint: name it in forward_to"
+			case hint == "":
+				hint = "add a resource of this name under webhooks.resources"
+			}
+			d.fail(own, hint, "no resource has the name %s", quote(name))
 		}
 	}
 }
@@ -77,7 +83,7 @@ func (d *decoder) webhookTarget(path string, r *WebhookResource, endpoints []Web
 		at := slices.IndexFunc(endpoints, func(e WebhookEndpoint) bool { return e.Name == r.Endpoint })
 		switch {
 		case at < 0:
-			d.fail(path+".endpoint", "add an endpoint of this name under webhooks.endpoints", "there is no endpoint %s", quote(r.Endpoint))
+			d.fail(path+".endpoint", endpointHint(r.Endpoint, endpointNames(endpoints)), "no endpoint has the name %s", quote(r.Endpoint))
 		case endpoints[at].Agent:
 			d.fail(path+".endpoint", "name an endpoint with a url, or forward to the agent", "agents fetch forwarded deliveries only")
 		}
@@ -105,6 +111,7 @@ func (d *decoder) webhookKubernetes(path string, k *WebhookKubernetes) {
 	case !name && !selector && k.Preset != resource.KargoPromotion:
 		d.failAt(d.keys[path], path, "add name, or label_selector", "it is not given which objects are annotated")
 	}
+	d.webhookAddress(path, ".server", k.Server, k.AllowNetworks)
 	for i, network := range k.AllowNetworks {
 		if network.Bits() == 0 {
 			d.warn(fmt.Sprintf("%s.allow_networks[%d]", path, i), "name the networks that are meant", "it contains every address, loopback and metadata services included")

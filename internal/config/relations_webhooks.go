@@ -3,10 +3,12 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 
 	"github.com/sallyport/sallyport/webhook"
+	"github.com/sallyport/sallyport/webhook/dispatch"
 )
 
 // webhooks checks the rules between the keys of receivers and endpoints.
@@ -16,9 +18,8 @@ func (d *decoder) webhooks(cfg *Config) {
 		return
 	}
 	d.webhookListener(w.Listener)
-	endpoints := make([]string, len(w.Endpoints))
+	endpoints := endpointNames(w.Endpoints)
 	for i, e := range w.Endpoints {
-		endpoints[i] = e.Name
 		d.webhookEndpoint(fmt.Sprintf("webhooks.endpoints[%d]", i), e)
 	}
 	d.webhookUnique("endpoints", "name", endpoints)
@@ -30,11 +31,17 @@ func (d *decoder) webhooks(cfg *Config) {
 		path := fmt.Sprintf("webhooks.receivers[%d]", i)
 		d.webhookSources(path, r)
 		d.webhookEvents(path, r)
+		d.webhookRepositories(path, r, cfg)
 		d.webhookActions(path, r, cfg)
-		d.webhookForwards(path, r, endpoints)
+		d.webhookForwards(path, r, w)
 		secrets = append(secrets, d.webhookSecrets(path, r))
 	}
 	d.webhookOwnSecrets(secrets)
+	for i, e := range w.Endpoints {
+		if e.Sign != nil {
+			d.webhookSigning(fmt.Sprintf("webhooks.endpoints[%d].sign", i), e.Sign, secrets)
+		}
+	}
 	d.webhookUnique("receivers", "name", names)
 	d.webhookUnique("receivers", "path", paths)
 }
@@ -89,11 +96,6 @@ func (d *decoder) webhookEvents(path string, r WebhookReceiver) {
 			d.failed[path+".events"] = true
 		case len(r.Repositories) > 0 && !webhook.HasRepository(r.Kind, key):
 			d.fail(own, "use a receiver of its own without repositories", "%s has no repository, and this receiver lists repositories: it would be denied", key)
-		}
-	}
-	for i, name := range r.Repositories {
-		if r.Kind == webhook.DataCenter && !strings.Contains(name, "/") {
-			d.fail(fmt.Sprintf("%s.repositories[%d]", path, i), "write PROJECT/slug", "Data Center has no UUIDs")
 		}
 	}
 }
@@ -153,9 +155,8 @@ func (d *decoder) webhookRefreshesPolicy(own string, r WebhookReceiver, cfg *Con
 		}
 		return
 	}
-	workspace, name, known := cfg.Policy.BitbucketRepository()
-	full := workspace + "/" + name
-	if !known || len(r.Repositories) == 0 {
+	full := policyRepository(&cfg.Policy, r.Kind)
+	if full == "" || len(r.Repositories) == 0 {
 		return
 	}
 	for _, listed := range r.Repositories {
@@ -166,16 +167,34 @@ func (d *decoder) webhookRefreshesPolicy(own string, r WebhookReceiver, cfg *Con
 	d.warn(own, "add it to repositories", "the receiver does not list the policy repository %s", quote(full))
 }
 
-func (d *decoder) webhookForwards(path string, r WebhookReceiver, endpoints []string) {
+func (d *decoder) webhookForwards(path string, r WebhookReceiver, w *Webhooks) {
+	endpoints := endpointNames(w.Endpoints)
 	for i, name := range r.ForwardTo {
-		if !slices.Contains(endpoints, name) {
-			hint := didYouMean(name, endpoints)
-			if hint == "" {
-				hint = "add an endpoint of this name under webhooks.endpoints"
-			}
-			d.fail(fmt.Sprintf("%s.forward_to[%d]", path, i), hint, "there is no endpoint %s", quote(name))
+		if slices.Contains(endpoints, name) {
+			continue
 		}
+		hint := endpointHint(name, endpoints)
+		if slices.ContainsFunc(w.Resources, func(r WebhookResource) bool { return r.Name == name }) {
+			hint = "it is a resource: name it in refresh_resources"
+		}
+		d.fail(fmt.Sprintf("%s.forward_to[%d]", path, i), hint, "no endpoint has the name %s", quote(name))
 	}
+}
+
+func endpointNames(endpoints []WebhookEndpoint) []string {
+	names := make([]string, len(endpoints))
+	for i, e := range endpoints {
+		names[i] = e.Name
+	}
+	return names
+}
+
+// endpointHint is the remedy for a name that no endpoint has.
+func endpointHint(name string, endpoints []string) string {
+	if near := didYouMean(name, endpoints); near != "" {
+		return near
+	}
+	return "add an endpoint of this name under webhooks.endpoints"
 }
 
 // webhookSecrets reads the secrets of a receiver, as the server will, and returns the current
@@ -239,18 +258,15 @@ func (d *decoder) webhookEndpoint(path string, e WebhookEndpoint) {
 			d.warn(fmt.Sprintf("%s.allow_networks[%d]", path, i), "name the networks that are meant", "it contains every address, loopback and metadata services included")
 		}
 	}
-	d.webhookAddress(path, e)
-	if e.Sign != nil {
-		d.webhookSigning(path+".sign", e.Sign)
-	}
+	d.webhookAddress(path, ".url", e.URL, e.AllowNetworks)
 }
 
-// webhookAddress warns of an address in url that no delivery is sent to.
-func (d *decoder) webhookAddress(path string, e WebhookEndpoint) {
-	if e.URL == nil || !d.sound(path+".url") || d.failed[path+".allow_networks"] {
+// webhookAddress warns of an address in a URL that no connection is made to.
+func (d *decoder) webhookAddress(path, key string, u *url.URL, allowed []netip.Prefix) {
+	if u == nil || !d.sound(path+key) || d.failed[path+".allow_networks"] {
 		return
 	}
-	host := e.URL.Hostname()
+	host := u.Hostname()
 	if host == "localhost" {
 		host = "127.0.0.1"
 	}
@@ -258,15 +274,16 @@ func (d *decoder) webhookAddress(path string, e WebhookEndpoint) {
 	if err != nil || !ip.IsPrivate() && !ip.IsLoopback() && !ip.IsLinkLocalUnicast() {
 		return
 	}
-	if slices.ContainsFunc(e.AllowNetworks, func(n netip.Prefix) bool { return n.Contains(ip) }) {
+	if slices.ContainsFunc(allowed, func(n netip.Prefix) bool { return n.Contains(ip) }) {
 		return
 	}
-	d.warn(path+".url", fmt.Sprintf("add it to the endpoint: allow_networks: [%q]", netip.PrefixFrom(ip, ip.BitLen())),
+	d.warn(path+key, fmt.Sprintf("add it: allow_networks: [%q]", netip.PrefixFrom(ip, ip.BitLen())),
 		"allow_networks does not contain the private address %s: no delivery is sent to it", ip)
 }
 
-// webhookSigning checks the secrets with which deliveries are signed again.
-func (d *decoder) webhookSigning(path string, s *WebhookSigning) {
+// webhookSigning checks the secrets with which deliveries are signed again. receivers are the
+// secrets of Bitbucket's webhooks.
+func (d *decoder) webhookSigning(path string, s *WebhookSigning, receivers []string) {
 	if d.has(path+".previous_secret_file") && d.sound(path+".form") && s.Form == SignHubSignature {
 		d.fail(path+".previous_secret_file", "use form: standard_webhooks, or change the secret at the endpoint first", "X-Hub-Signature has one signature")
 	}
@@ -274,13 +291,30 @@ func (d *decoder) webhookSigning(path string, s *WebhookSigning) {
 		return
 	}
 	text, err := s.Secret.Read()
-	if err == nil && len(text) < 16 {
+	if err != nil || d.failed[path+".form"] || d.unusableSigner(path+".secret_file", s, nil) {
+		return
+	}
+	if len(text) < 16 {
 		d.warn(path+".secret_file", "generate one: openssl rand -hex 32", "the secret has only %d bytes, and can be guessed", len(text))
 	}
-	if err != nil || !d.sound(path+".previous_secret_file") {
+	if slices.Contains(receivers, text) {
+		d.warn(path+".secret_file", "generate one for the endpoint: openssl rand -hex 32", "it is the secret of a receiver: the endpoint could sign deliveries to Sallyport with it")
+	}
+	if !d.sound(path + ".previous_secret_file") {
 		return
 	}
 	if previous, err := s.Previous.Read(); err == nil && previous == text {
 		d.warn(path+".previous_secret_file", "remove it", "it has the same secret as secret_file")
+		return
 	}
+	d.unusableSigner(path+".previous_secret_file", s, s.Previous.Read)
+}
+
+// unusableSigner reports whether deliveries cannot be signed with the secrets of an endpoint.
+func (d *decoder) unusableSigner(path string, s *WebhookSigning, previous func() (string, error)) bool {
+	_, err := dispatch.NewSigner(dispatch.Form(s.Form), s.Secret.Read, previous)
+	if err != nil {
+		d.fail(path, "", "the secret cannot be used: %s", strings.TrimPrefix(err.Error(), "sign: "))
+	}
+	return err != nil
 }

@@ -58,6 +58,33 @@ type WebhookReceiver struct {
 	RequestsPerSecond int
 }
 
+// Routes returns the receiver's actions, in the order of the configuration.
+func (r *WebhookReceiver) Routes() []webhook.Route {
+	var routes []webhook.Route
+	for _, action := range r.Actions {
+		routes = append(routes, webhook.Route{Action: action})
+	}
+	for _, endpoint := range r.ForwardTo {
+		routes = append(routes, webhook.Route{Action: webhook.Forward, Endpoint: endpoint})
+	}
+	for _, name := range r.RefreshResources {
+		routes = append(routes, webhook.Route{Action: webhook.RefreshResource, Endpoint: name})
+	}
+	return routes
+}
+
+// Routes returns the actions of each receiver by its name; nil without webhooks.
+func (w *Webhooks) Routes() map[string][]webhook.Route {
+	if w == nil {
+		return nil
+	}
+	routes := map[string][]webhook.Route{}
+	for i := range w.Receivers {
+		routes[w.Receivers[i].Name] = w.Receivers[i].Routes()
+	}
+	return routes
+}
+
 // NetworksAtlassian stands for the networks from which Atlassian sends webhooks
 // (`webhooks.receivers[].networks_from`).
 const NetworksAtlassian = "atlassian"

@@ -13,6 +13,9 @@ import (
 	"github.com/sallyport/sallyport/webhook"
 )
 
+// endpointSecret is a secret of Standard Webhooks.
+const endpointSecret = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+
 const gitPolicy = `listeners: [{address: "127.0.0.1:3128"}]
 ` + goodIdentity + `policy: {git: {url: "https://bitbucket.org/acme/egress-policy.git"}}
 audit: {embedded: true}
@@ -21,9 +24,10 @@ audit: {embedded: true}
 func TestWebhooks(t *testing.T) {
 	t.Parallel()
 	directory, file := newDirectory(t)
-	for _, name := range []string{"secret", "previous", "endpoint", "other"} {
+	for _, name := range []string{"secret", "previous", "other"} {
 		writeFile(t, filepath.Join(directory, name), name+"-0123456789abcdef\n")
 	}
+	writeFile(t, filepath.Join(directory, "endpoint"), endpointSecret)
 	got, err := Parse(file, []byte(gitPolicy+`webhooks:
   listener: {address: "127.0.0.1:8443"}
   receivers:
@@ -52,7 +56,7 @@ func TestWebhooks(t *testing.T) {
       retry_for: 1h
     - name: custom
       match: {repositories: ["https://bitbucket.org/acme/app"]}
-      kubernetes: {server: "https://10.0.0.1:6443", token_file: secret, api_version: example.com/v1, resource: things, namespace: x, label_selector: "app in (web)", annotation: example.com/refresh, annotation_value: now}
+      kubernetes: {server: "https://10.0.0.1:6443", token_file: secret, allow_networks: [10.0.0.1/32], api_version: example.com/v1, resource: things, namespace: x, label_selector: "app in (web)", annotation: example.com/refresh, annotation_value: now}
       timeout: 3s
 `))
 	if err != nil {
@@ -94,7 +98,7 @@ func TestWebhooks(t *testing.T) {
 			{
 				Name: "custom", Timeout: 3 * time.Second, RetryFor: 24 * time.Hour, Match: WebhookMatch{Repositories: []string{"bitbucket.org/acme/app"}},
 				Kubernetes: &WebhookKubernetes{
-					Server: &url.URL{Scheme: "https", Host: "10.0.0.1:6443"}, Token: secret("secret"), APIVersion: "example.com/v1", Resource: "things", Namespace: "x",
+					Server: &url.URL{Scheme: "https", Host: "10.0.0.1:6443"}, Token: secret("secret"), AllowNetworks: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/32")}, APIVersion: "example.com/v1", Resource: "things", Namespace: "x",
 					Selector: "app in (web)", Annotation: "example.com/refresh", AnnotationValue: "now",
 				},
 			},
@@ -144,6 +148,7 @@ func TestWebhookWarnings(t *testing.T) {
 	directory, file := newDirectory(t)
 	writeFile(t, filepath.Join(directory, "secret"), "0123456789abcdef")
 	writeFile(t, filepath.Join(directory, "short"), "swordfish")
+	writeFile(t, filepath.Join(directory, "endpoint"), endpointSecret)
 	for name, c := range map[string]struct{ receiver, endpoint, want string }{
 		"a short secret":            {`secret_file: short`, ``, "the secret has only 9 bytes"},
 		"the same secret twice":     {`secret_file: secret, previous_secret_file: secret`, ``, "it has the same secret as secret_file"},
@@ -151,10 +156,14 @@ func TestWebhookWarnings(t *testing.T) {
 		"without the policy":        {`secret_file: secret, repositories: [acme/egress-polcy], actions: [refresh_policy]`, ``, `does not list the policy repository "acme/egress-policy"`},
 		"without encryption":        {`secret_file: secret`, `{name: x, url: "http://ci.example/"}`, "without encryption"},
 		"an exception for all":      {`secret_file: secret`, `{name: x, url: "https://ci.example/", allow_networks: ["::/0"]}`, "it contains every address"},
-		"a private address":         {`secret_file: secret`, `{name: x, url: "https://10.1.2.3/", allow_networks: [10.2.0.0/16]}`, `the private address 10.1.2.3: no delivery is sent to it; add it to the endpoint: allow_networks: ["10.1.2.3/32"]`},
+		"a private address":         {`secret_file: secret`, `{name: x, url: "https://10.1.2.3/", allow_networks: [10.2.0.0/16]}`, `the private address 10.1.2.3: no delivery is sent to it; add it: allow_networks: ["10.1.2.3/32"]`},
 		"this machine by its name":  {`secret_file: secret`, `{name: x, url: "https://localhost/"}`, `the private address 127.0.0.1: no delivery is sent to it`},
-		"an endpoint's one secret":  {`secret_file: secret`, `{name: x, url: "https://ci.example/", sign: {secret_file: secret, previous_secret_file: secret}}`, "it has the same secret as secret_file"},
-		"an endpoint's weak secret": {`secret_file: secret`, `{name: x, url: "https://ci.example/", sign: {secret_file: short}}`, "the secret has only 9 bytes"},
+		"an endpoint's one secret":  {`secret_file: secret`, `{name: x, url: "https://ci.example/", sign: {secret_file: endpoint, previous_secret_file: endpoint}}`, "it has the same secret as secret_file"},
+		"an endpoint's weak secret": {`secret_file: secret`, `{name: x, url: "https://ci.example/", sign: {secret_file: short, form: hub_signature}}`, "the secret has only 9 bytes"},
+		"a receiver's secret":       {`secret_file: secret`, `{name: x, url: "https://ci.example/", sign: {secret_file: secret, form: hub_signature}}`, "the endpoint could sign deliveries to Sallyport with it"},
+		"a misspelt workspace":      {`secret_file: secret, repositories: [amce/app]`, ``, `webhooks.receivers[0].repositories[0]: the workspace "amce" is not configured; did you mean "acme"?`},
+		"another workspace":         {`secret_file: secret, repositories: [partner/app]`, ``, `the workspace "partner" is not configured; the configured workspaces are acme: correct it, unless`},
+		"a repository twice":        {`secret_file: secret, repositories: [acme/app, Acme/App]`, ``, "it is the same repository as repositories[0]"},
 		"another's secret":          {"secret_file: secret}\n    - {name: b, path: /b, kind: cloud, secret_file: secret", ``, "webhooks.receivers[1].secret_file: it has the same secret as webhooks.receivers[0]"},
 	} {
 		text := gitPolicy + "webhooks:\n  listener: {address: \"127.0.0.1:8443\"}\n  receivers:\n    - {name: a, path: /a, kind: cloud, " + c.receiver + "}\n"

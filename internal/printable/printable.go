@@ -21,6 +21,24 @@ func Quote(s string) string {
 	return strconv.QuoteToASCII(s)
 }
 
+// Count returns a number with its noun, which is in the plural unless the number is 1:
+// "1 repository", "2 repositories".
+func Count[N ~int | ~int64 | ~uint64](n N, noun string) string {
+	if n == 1 {
+		return fmt.Sprintf("1 %s", noun)
+	}
+	stem, consonant := strings.CutSuffix(noun, "y")
+	switch {
+	case consonant && !strings.ContainsAny(noun[len(noun)-2:len(noun)-1], "aeiou"):
+		noun = stem + "ies"
+	case strings.HasSuffix(noun, "s") || strings.HasSuffix(noun, "x") || strings.HasSuffix(noun, "ch"):
+		noun += "es"
+	default:
+		noun += "s"
+	}
+	return fmt.Sprintf("%d %s", n, noun)
+}
+
 // Lines returns a text of several lines for a terminal: line feeds and tabs stay, and every
 // other character that [IsClean] excludes is escaped as in a Go string. Bytes that are not
 // UTF-8 are escaped as \xNN. Backslashes stay as they are, so the result cannot be read back.

@@ -62,3 +62,14 @@ func FuzzLines(f *testing.F) {
 		}
 	})
 }
+
+func TestCount(t *testing.T) {
+	for want, got := range map[string]string{
+		"1 repository": Count(1, "repository"), "0 repositories": Count(0, "repository"), "2 keys": Count(int64(2), "key"),
+		"2 addresses": Count(uint64(2), "address"), "3 patches": Count(3, "patch"), "-1 boxes": Count(-1, "box"), "5 open tunnels": Count(5, "open tunnel"),
+	} {
+		if got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

@@ -18,7 +18,7 @@ import (
 // whose action or endpoint is not literal may have any. Files that do not parse are left to
 // [Check].
 func IgnoredActions(snapshot *policy.Snapshot, configured map[string][]webhook.Route) Errors {
-	routes, decides := literalRoutes(snapshot)
+	routes, decides := LiteralRoutes(snapshot)
 	if !decides {
 		return nil
 	}
@@ -41,10 +41,10 @@ func IgnoredActions(snapshot *policy.Snapshot, configured map[string][]webhook.R
 	return warnings
 }
 
-// literalRoutes are the routes of the organization's rules. An action or endpoint that is
-// not literal is empty, as is the endpoint of an action without one. decides
-// reports whether there are rules about deliveries.
-func literalRoutes(snapshot *policy.Snapshot) (routes []webhook.Route, decides bool) {
+// LiteralRoutes returns the routes of the organization's rules. An action or endpoint that is
+// not literal is empty, as is the endpoint of an action without one. decides reports whether
+// the snapshot has rules about deliveries. Files that do not parse have no routes.
+func LiteralRoutes(snapshot *policy.Snapshot) (routes []webhook.Route, decides bool) {
 	for _, f := range snapshot.Files {
 		if !strings.HasPrefix(f.Path, deliveries.folder+"/") || !strings.HasSuffix(f.Path, ".rego") || isTestFile(f.Path) {
 			continue
@@ -55,9 +55,14 @@ func literalRoutes(snapshot *policy.Snapshot) (routes []webhook.Route, decides b
 			continue
 		}
 		for _, rule := range module.Rules {
-			if entry, ok := keyObject(rule.Head); ok && check.RuleName(rule) == setRoute {
-				routes = append(routes, webhook.Route{Action: webhook.Action(literalOf(entry, "action")), Endpoint: literalOf(entry, "endpoint")})
+			if check.RuleName(rule) != setRoute {
+				continue
 			}
+			var route webhook.Route // of a computed entry, nothing is known
+			if entry, ok := keyObject(rule.Head); ok {
+				route = webhook.Route{Action: webhook.Action(literalOf(entry, "action")), Endpoint: literalOf(entry, "endpoint")}
+			}
+			routes = append(routes, route)
 		}
 	}
 	return routes, decides

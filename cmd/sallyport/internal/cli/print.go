@@ -49,14 +49,6 @@ func IsTerminal(in io.Reader) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// Count is a number with its noun.
-func Count(n int64, noun string) string {
-	if n != 1 {
-		noun += "s"
-	}
-	return fmt.Sprintf("%d %s", n, noun)
-}
-
 // JoinList is a list for people.
 func JoinList(values []string) string { return strings.Join(values, ", ") }
 

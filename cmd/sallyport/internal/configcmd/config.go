@@ -9,6 +9,7 @@ import (
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
 	"github.com/sallyport/sallyport/internal/config"
+	"github.com/sallyport/sallyport/policy"
 )
 
 // New makes `sallyport config`.
@@ -26,9 +27,12 @@ func newConfigCheck() *cobra.Command {
 files that it names, and the policy in policy.directory, which is loaded and
 tested. It has to run as the server's user, with the server's environment.
 
+A rule or receiver that names an endpoint or a resource which is not configured is
+an error; an endpoint or a resource that nothing uses is a warning.
+
 With --online it also connects: to the database (login, privileges, schema, clock),
-the issuers (keys, clock), Bitbucket's API (access token and its scopes, workspace),
-the policy's Git server, the resolver, and upstream proxies, of which it asks for a
+the issuers (keys, clock), Bitbucket's API (access token and its scopes, workspace,
+repositories of receivers), the policy's Git server, the resolver, and upstream proxies, of which it asks for a
 tunnel to the issuer. It changes nothing anywhere. An embedded database that does
 not run is not started.`,
 		Args: cli.NoArguments,
@@ -55,10 +59,16 @@ not run is not started.`,
 		}
 		checkCertificates(report, cfg)
 		checkStepBinaries(report, cfg)
-		if cfg.Policy.Git == nil || *online {
-			checkPolicy(c.Context(), report, cfg, *online)
+		var snapshot *policy.Snapshot
+		reads := cfg.Policy.Git == nil || *online
+		if reads {
+			snapshot = checkPolicy(c.Context(), report, cfg, *online)
+		}
+		if !reads || snapshot != nil {
+			checkWebhooks(report, cfg.Webhooks, snapshot)
 		}
 		if *online {
+			checkReceiverRepositories(c.Context(), report, cfg, nil)
 			checkOnline(c.Context(), report, cfg)
 		}
 		if asJSON() {

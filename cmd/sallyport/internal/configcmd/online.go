@@ -21,7 +21,10 @@ import (
 	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/fair"
 	"github.com/sallyport/sallyport/internal/pgembed"
+	"github.com/sallyport/sallyport/internal/printable"
+	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/manager"
+	"github.com/sallyport/sallyport/policy/rego"
 	"github.com/sallyport/sallyport/proxy/dns"
 )
 
@@ -71,13 +74,15 @@ func (r *checkReport) warn(name, text string) { r.print("warning", name, text) }
 // checkPolicy loads the policy and runs its tests, as a start does. A repository of
 // Git is fetched into a temporary folder. Online, the repositories that the policy
 // names are looked up.
-func checkPolicy(ctx context.Context, r *checkReport, cfg *config.Config, online bool) {
+//
+// The snapshot is nil if the policy does not load.
+func checkPolicy(ctx context.Context, r *checkReport, cfg *config.Config, online bool) *policy.Snapshot {
 	own := *cfg
 	if own.Policy.Git != nil {
 		folder, err := os.MkdirTemp("", "sallyport-check-")
 		if err != nil {
 			r.add("policy", "", err)
-			return
+			return nil
 		}
 		defer os.RemoveAll(folder)
 		own.DataDirectory = folder
@@ -92,13 +97,17 @@ func checkPolicy(ctx context.Context, r *checkReport, cfg *config.Config, online
 	}
 	if err != nil {
 		r.add("policy", "", err)
-		return
+		return nil
 	}
 	set := p.Engine().Current()
 	if p.FromDisk() {
 		r.warn("policy", fmt.Sprintf("the last good revision would decide: %v", p.Failure()))
 	}
 	for _, w := range set.Warnings() {
+		if rego.NamesUnknownWebhook(w) { // a delivery that takes this route is denied
+			r.add("policy", "", cli.Invalid(w))
+			continue
+		}
 		r.warn("policy", w.Error())
 	}
 	if online && p.UsesNames() {
@@ -110,7 +119,8 @@ func checkPolicy(ctx context.Context, r *checkReport, cfg *config.Config, online
 			r.warn("policy", w.Error())
 		}
 	}
-	r.add("policy", fmt.Sprintf("%s loads: revision %s, %d repositories, and its tests pass", p.Source(), set.Revision().Digest, len(set.Repositories())), nil)
+	r.add("policy", fmt.Sprintf("%s loads: revision %s, %s, and its tests pass", p.Source(), set.Revision().Digest, printable.Count(len(set.Repositories()), "repository")), nil)
+	return set.Snapshot()
 }
 
 // checkOnline connects to everything that the configuration names.
@@ -206,7 +216,7 @@ func checkIdentity(ctx context.Context, r *checkReport, cfg *config.Config) {
 		if warning != "" {
 			r.warn("workspace "+w.Workspace, warning)
 		}
-		detail := fmt.Sprintf("%d keys of %s; %s", st.Keys, st.Issuer, clock)
+		detail := fmt.Sprintf("%s of %s; %s", printable.Count(st.Keys, "key"), st.Issuer, clock)
 		if w.API != nil && err == nil {
 			scopes, warnings := responses.checkScopes(neededScopes(cfg, w.Workspace))
 			detail += "; the access token reads the workspace, whose UUID is right; " + scopes
@@ -237,7 +247,7 @@ func checkNetwork(ctx context.Context, r *checkReport, cfg *config.Config) {
 		if err != nil {
 			err = fmt.Errorf("%w: correct egress.resolvers or /etc/resolv.conf, and see that this machine may send DNS queries", err)
 		}
-		r.add("resolver", fmt.Sprintf("%s has %d addresses", u.Hostname(), len(addresses)), err)
+		r.add("resolver", fmt.Sprintf("%s has %s", u.Hostname(), printable.Count(len(addresses), "address")), err)
 		break // one name shows it
 	}
 	for _, v := range cfg.Egress.UpstreamProxies {

@@ -13,7 +13,6 @@ import (
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/manager"
 	"github.com/sallyport/sallyport/policy/rego"
-	"github.com/sallyport/sallyport/webhook"
 )
 
 func newPolicyCheck() *cobra.Command {
@@ -87,19 +86,7 @@ func checkedWebhooks(configuration string, snapshot *policy.Snapshot) (*rego.Web
 	if cfg.Webhooks == nil {
 		return &rego.WebhookNames{}, nil, nil
 	}
-	configured := map[string][]webhook.Route{}
-	for _, r := range cfg.Webhooks.Receivers {
-		for _, action := range r.Actions {
-			configured[r.Name] = append(configured[r.Name], webhook.Route{Action: action})
-		}
-		for _, endpoint := range r.ForwardTo {
-			configured[r.Name] = append(configured[r.Name], webhook.Route{Action: webhook.Forward, Endpoint: endpoint})
-		}
-		for _, name := range r.RefreshResources {
-			configured[r.Name] = append(configured[r.Name], webhook.Route{Action: webhook.RefreshResource, Endpoint: name})
-		}
-	}
-	return manager.WebhookNames(cfg), rego.IgnoredActions(snapshot, configured), nil
+	return manager.WebhookNames(cfg), rego.IgnoredActions(snapshot, cfg.Webhooks.Routes()), nil
 }
 
 // namesUnknown reports whether a warning is an error of this command: the lists of names

@@ -20,6 +20,7 @@ import (
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
 	identitypg "github.com/sallyport/sallyport/identity/postgres"
+	"github.com/sallyport/sallyport/internal/printable"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
 )
@@ -266,11 +267,11 @@ func printBuilt(out io.Writer, dir string, b *evidence.Built, result trustResult
 	}
 	line("pack", "%s, %d files; read report.html first", dir, len(m.Files)+1)
 	line("period", "%s until before %s", cli.FormatTimeOrNever(m.Parameters.From), cli.FormatTimeOrNever(m.Parameters.To))
-	line("population", "%s", cli.Count(m.Population, "decision"))
+	line("population", "%s", printable.Count(m.Population, "decision"))
 	if m.Probes > 0 {
 		line("", "%d of these are probes of self-tests", m.Probes)
 	}
-	line("sample", "%s, drawn with the seed %s", cli.Count(int64(len(m.Sample)), "decision"), audit.Text(m.Parameters.Seed, 100))
+	line("sample", "%s, drawn with the seed %s", printable.Count(len(m.Sample), "decision"), audit.Text(m.Parameters.Seed, 100))
 	line("checkpoint", "size %d, signed %s", res.Leaves, cli.FormatTimeOrNever(m.Time))
 	if res.Anchored != nil {
 		line("anchored", "the checkpoint from outside of size %d is valid", res.Anchored.Size)

@@ -10,6 +10,7 @@ import (
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/audit/evidence"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/internal/printable"
 )
 
 func newEvidenceCheck() *cobra.Command {
@@ -101,7 +102,7 @@ func printChecked(out io.Writer, r *evidence.Checked, result trustResult, given 
 	var b reportText
 	if m := r.Manifest; m != nil {
 		b.line("period", "%s until before %s", cli.FormatTimeOrNever(m.Parameters.From), cli.FormatTimeOrNever(m.Parameters.To))
-		b.line("population", "%s", cli.Count(m.Population, "decision"))
+		b.line("population", "%s", printable.Count(m.Population, "decision"))
 		b.line("files", "%d of %d bytes", r.Files, r.Bytes)
 		switch {
 		case r.SignedBy == "":

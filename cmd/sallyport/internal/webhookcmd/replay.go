@@ -89,7 +89,7 @@ func deliveryText(d *admin.ShownDelivery) string {
 	if d.BodyBytes == 0 {
 		line("body", "deleted: it is older than webhooks.body_max_age")
 	} else {
-		line("body", cli.Count(d.BodyBytes, "byte")+", shown with --body")
+		line("body", printable.Count(d.BodyBytes, "byte")+", shown with --body")
 	}
 	for _, name := range slices.Sorted(maps.Keys(d.Header)) {
 		for _, value := range d.Header[name] {

@@ -8,25 +8,7 @@ import (
 // newDecider decides by the policy, or by the configuration if the active policy has no
 // rules about deliveries. Without an active policy everything is denied.
 func newDecider(c Config) webhook.Decider {
-	routes := map[string][]webhook.Route{}
-	for _, r := range c.Webhooks.Receivers {
-		routes[r.Name] = routesOf(r)
-	}
-	return webhook.PolicyDecider{Policy: c.Policy, Configured: webhook.ConfiguredActions{Routes: routes, AffectsPolicy: c.AffectsPolicy}}
-}
-
-func routesOf(r config.WebhookReceiver) []webhook.Route {
-	var routes []webhook.Route
-	for _, action := range r.Actions {
-		routes = append(routes, webhook.Route{Action: action})
-	}
-	for _, endpoint := range r.ForwardTo {
-		routes = append(routes, webhook.Route{Action: webhook.Forward, Endpoint: endpoint})
-	}
-	for _, name := range r.RefreshResources {
-		routes = append(routes, webhook.Route{Action: webhook.RefreshResource, Endpoint: name})
-	}
-	return routes
+	return webhook.PolicyDecider{Policy: c.Policy, Configured: webhook.ConfiguredActions{Routes: c.Webhooks.Routes(), AffectsPolicy: c.AffectsPolicy}}
 }
 
 // AffectsPolicy returns the check of whether an event may have changed the branch or tag
