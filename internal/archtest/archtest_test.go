@@ -28,6 +28,7 @@ var core = map[string][]string{
 	"internal/durable":        {},
 	"internal/pause":          {},
 	"internal/stepapi":        {},
+	"policy/rego/paths":       {},
 	"policy":                  {module + "/identity", module + "/internal/destination", module + "/internal/nearest"},
 	"audit":                   {"golang.org/x/mod/sumdb"},
 	"audit/recorded":          {module + "/audit"},
@@ -85,7 +86,7 @@ var adapters = []string{
 var managers = map[string][]string{"policy/manager": {"policy/rego", "policy/source"}}
 
 // parts are the packages that belong to an adapter, which imports them.
-var parts = []string{"policy/rego/canonical", "policy/rego/check", "policy/rego/document", "policy/rego/functions", "audit/evidence/report"}
+var parts = []string{"policy/rego/canonical", "policy/rego/check", "policy/rego/decisions", "policy/rego/document", "policy/rego/functions", "policy/rego/reads", "audit/evidence/report"}
 
 // leaves are the packages that several adapters of one technology share, and these
 // adapters. Beside them only wiring imports a leaf.
@@ -109,7 +110,7 @@ var technologies = []struct {
 		return slices.Contains(strings.Split(dir, "/"), "postgres") || dir == "internal/database" || dir == "internal/database/listen" || dir == "internal/pgembed" || dir == "internal/pgtest"
 	}},
 	{"github.com/pressly/goose/v3", only("internal/database")},
-	{"github.com/open-policy-agent/opa", only("policy/rego", "policy/rego/canonical", "policy/rego/check", "policy/rego/document", "policy/rego/functions")},
+	{"github.com/open-policy-agent/opa", only("policy/rego", "policy/rego/canonical", "policy/rego/check", "policy/rego/document", "policy/rego/functions", "policy/rego/reads")},
 	{"github.com/coreos/go-oidc/v3", only("identity/bitbucket")},
 	{"github.com/go-jose/go-jose/v4", only("identity/bitbucket")},
 	{"github.com/elazarl/goproxy", only("proxy/goproxy")},

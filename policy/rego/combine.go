@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/rego/functions"
 )
 
 // combine makes a decision of the results of the organization's and the repository's
@@ -68,7 +69,9 @@ func combine(organization, repository results, in *evalInput) policy.Decision {
 func counting(allows []entry, in *evalInput) []entry {
 	var count []entry
 	for _, e := range allows {
-		in.timeDependent = in.timeDependent || !e.expires.IsZero()
+		if !e.expires.IsZero() {
+			in.span.Limit(functions.UntilOrFrom(in.time, e.expires))
+		}
 		if !e.expires.IsZero() && !in.time.Before(e.expires) {
 			continue
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/rego/functions"
 )
 
 // Decide evaluates the policy for a request, within the deadline. On an error the decision
@@ -16,22 +17,24 @@ import (
 // for concurrent use.
 func (s *Set) Decide(ctx context.Context, request *policy.Request) (policy.Decision, error) {
 	start := time.Now()
-	d, err := s.decide(ctx, request)
-	d.Revision = s.Revision()
-	d.Duration = time.Since(start)
+	part, err := s.partOf(request)
+	if err != nil {
+		d := denied(nil)
+		d.Revision, d.Duration = s.Revision(), time.Since(start)
+		return d, err
+	}
+	return s.decided(ctx, newEvalInput(request, part, nil), start)
+}
+
+// decided evaluates the policy for an input that was begun at a time.
+func (s *Set) decided(ctx context.Context, in *evalInput, start time.Time) (policy.Decision, error) {
+	d, err := s.evaluate(ctx, in)
+	d.Revision, d.Duration = s.Revision(), time.Since(start)
 	return d, err
 }
 
-func (s *Set) decide(ctx context.Context, request *policy.Request) (policy.Decision, error) {
-	in, err := s.inputOf(request)
-	if err != nil {
-		return denied(nil), err
-	}
-	return s.evaluate(ctx, in)
-}
-
-// inputOf makes the canonical input of a request.
-func (s *Set) inputOf(request *policy.Request) (*evalInput, error) {
+// partOf makes the principal's part of the input of a request.
+func (s *Set) partOf(request *policy.Request) (*principalPart, error) {
 	if request == nil || request.Principal == nil {
 		return nil, errors.New("policy: the request has no principal")
 	}
@@ -43,7 +46,7 @@ func (s *Set) inputOf(request *policy.Request) (*evalInput, error) {
 	if lazy.err != nil {
 		return nil, fmt.Errorf("policy: %w", lazy.err)
 	}
-	return newEvalInput(request, lazy.part), nil
+	return lazy.part, nil
 }
 
 // Replay evaluates the policy for a recorded input, the Input of an earlier decision, at
@@ -83,7 +86,7 @@ func denied(in *evalInput) policy.Decision {
 // neither an error nor the duration of a repository's rules can change it, and the
 // decision names the organization's rules alone.
 func (s *Set) evaluate(ctx context.Context, in *evalInput) (policy.Decision, error) {
-	in.exceptions = nil
+	in.exceptions, in.span = nil, functions.Span{}
 	organization, err := s.evaluateProgram(ctx, s.organization, in, s.loader.options.Deadline)
 	if err != nil {
 		return denied(in), err
@@ -158,6 +161,7 @@ func (s *Set) evaluateInWorker(ctx context.Context, p *remoteProgram, in *evalIn
 	if err := in.requireNames(unitName(p.unit), p.Names); err != nil {
 		return nil, err
 	}
+	in.worker = true
 	r, err := p.evaluate(ctx, in, s.loader.options.Deadline)
 	if err != nil {
 		return nil, fmt.Errorf("policy: %w", err)
@@ -191,11 +195,11 @@ func (s *Set) ownProgram(in *evalInput) (*remoteProgram, error) {
 // must not be used. Errors are those of [Set.Decide]. Safe for concurrent use.
 func (s *Set) DecideOrganization(ctx context.Context, request *policy.Request) (d policy.Decision, final bool, err error) {
 	start := time.Now()
-	in, err := s.inputOf(request)
+	part, err := s.partOf(request)
 	if err != nil {
 		d = denied(nil)
 	} else {
-		d, final, err = s.evaluateOrganization(ctx, in)
+		d, final, err = s.evaluateOrganization(ctx, newEvalInput(request, part, nil))
 	}
 	d.Revision, d.Duration = s.Revision(), time.Since(start)
 	return d, final && err == nil, err

@@ -20,6 +20,11 @@ type Engine struct {
 	recent   recentInputs
 	swapping sync.Mutex
 
+	// CacheBytes bounds the decisions that are kept for reuse; 0: none are. It is set before
+	// the first set.
+	CacheBytes int64
+	counts     cacheCounts
+
 	// Observe is called with each decision of a set before it is returned; nil: not. It
 	// must return at once, and is set before the first decision.
 	Observe func(policy.Decision)
@@ -31,6 +36,7 @@ type Engine struct {
 type active struct {
 	set        *Set
 	activation uint64
+	cache      *decisionCache // nil: decisions are not kept
 }
 
 func (e *Engine) load() (set *Set, activation uint64) {
@@ -42,12 +48,18 @@ func (e *Engine) load() (set *Set, activation uint64) {
 
 // Decide evaluates the current set; see [Set.Decide].
 func (e *Engine) Decide(ctx context.Context, request *policy.Request) (policy.Decision, error) {
-	set, activation := e.load()
-	if set == nil {
+	a := e.current.Load()
+	if a == nil || a.set == nil {
 		return denied(nil), ErrNoPolicy
 	}
-	d, err := set.Decide(ctx, request)
-	d.Activation = activation
+	var d policy.Decision
+	var err error
+	if a.cache != nil {
+		d, err = a.cache.decide(ctx, request)
+	} else {
+		d, err = a.set.Decide(ctx, request)
+	}
+	d.Activation = a.activation
 	if err == nil {
 		e.recent.note(request, d.Input)
 	}
@@ -100,7 +112,7 @@ func (e *Engine) Swap(set *Set) (previous *Set) {
 	e.swapping.Lock()
 	defer e.swapping.Unlock()
 	previous, number := e.load()
-	e.current.Store(&active{set, number + 1})
+	e.current.Store(&active{set, number + 1, newDecisionCache(set, e.CacheBytes, &e.counts)})
 	return previous
 }
 

@@ -9,20 +9,22 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/topdown/builtins"
 
-	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego/canonical"
 	"github.com/sallyport/sallyport/policy/rego/document"
+	"github.com/sallyport/sallyport/policy/rego/functions"
+	"github.com/sallyport/sallyport/policy/rego/paths"
 )
 
 // evalInput is the input of one evaluation in its two forms: the value that is evaluated
 // and the bytes that are kept. One function writes both, from the same cleaned strings.
+// It is for one goroutine.
 type evalInput struct {
 	domain     *domain
-	term       *ast.Term
+	term       *ast.Term // nil: it is made when it is needed, see value
 	json       []byte
+	key        []byte // the parts that the policy may read, as JSON; nil: they were not selected
 	time       time.Time
 	repository string // whose own policy is evaluated
 	// repositoryUUID is of a delivery, which does not name its workspace's UUID.
@@ -31,80 +33,45 @@ type evalInput struct {
 	address        bool     // the target is an IP literal
 	host           string   // of the target, for messages
 
-	everyRule     bool              // evaluate also the rules that an index leaves out, to trace them
-	clock         builtins.NDBCache // reads of the clock are recorded here; nil: they are not
-	exceptions    []*ast.Term       // the exceptions that the library found for it
-	timeDependent bool              // an allow that was checked has an end, so that the time matters
+	request *policy.Request // of which the value is made
+	part    *principalPart
+
+	everyRule  bool           // evaluate also the rules that an index leaves out, to trace them
+	exceptions []*ast.Term    // the exceptions that the library found for it
+	span       functions.Span // the time in which the evaluations so far have the same results
+	worker     bool           // a worker has evaluated a part
 }
 
-// principalPart is the part of the input that a principal determines. A
-// principal is immutable, so it is made once.
-type principalPart struct {
-	term       *ast.Term
-	json       []byte
-	repository string
-	missing    []string
-}
-
-// newPrincipalPart is an error if a name or UUID is missing by which policies apply: an
-// unknown repository must not be treated as one without rules.
-func newPrincipalPart(p *identity.Principal, names bool) (*principalPart, error) {
-	part := &principalPart{}
-	w := &canonical.Writer{}
-	w.Text("kind", p.Kind)
-	workspace, repository := p.Workspace, p.Repository
-	if !names {
-		workspace.Slug, repository.FullName, repository.Project = "", "", ""
-	}
-	w.Object("workspace", func() {
-		w.Text("uuid", workspace.UUID)
-		w.Optional("slug", workspace.Slug)
-	})
-	w.Object("repository", func() {
-		w.Text("uuid", repository.UUID)
-		w.Optional("full_name", repository.FullName)
-		w.Optional("project", repository.Project)
-	})
-	if d := p.Deployment; d != nil {
-		deployment := *d
-		if !names {
-			deployment = identity.Deployment{UUID: d.UUID}
-		}
-		w.Object("deployment", func() {
-			w.Text("uuid", deployment.UUID)
-			w.Optional("name", deployment.Name)
-			w.Optional("slug", deployment.Slug)
-			w.Optional("type", deployment.Type)
-		})
-		part.missing = namesMissing("principal.deployment", deployment.Name, "name", deployment.Slug, "slug", deployment.Type, "type")
-	}
-	w.Object("pipeline", func() { w.Text("uuid", p.Pipeline.UUID) })
-	w.Object("step", func() { w.Text("uuid", p.Step.UUID) })
-	w.Optional("branch", p.Branch)
-	part.term, part.json = w.End()
-
-	part.missing = append(part.missing, namesMissing("principal.workspace", workspace.Slug, "slug")...)
-	part.missing = append(part.missing, namesMissing("principal.repository", repository.FullName, "full_name", repository.Project, "project")...)
-	part.repository = repository.FullName
-	if !names {
-		part.missing = nil
-		part.repository = p.Workspace.UUID + "/" + p.Repository.UUID
-	}
-	if p.Workspace.UUID == "" || p.Repository.UUID == "" {
-		return nil, errors.New("the principal has no workspace or no repository")
-	}
-	return part, nil
-}
-
-// newEvalInput makes the canonical input of a request.
-func newEvalInput(r *policy.Request, part *principalPart) *evalInput {
+// newEvalInput makes the canonical input of a request. selected are the parts of it that
+// its key has; nil: no key is needed.
+func newEvalInput(r *policy.Request, part *principalPart, selected *paths.Tree) *evalInput {
 	in := &evalInput{
 		domain: egress,
 		time:   r.Time.UTC().Truncate(time.Microsecond), repository: part.repository,
 		missing: part.missing, address: r.Target.IsAddress(), host: r.Target.Host,
+		request: r, part: part,
 	}
-	w := &canonical.Writer{}
-	w.Raw("principal", part.term, part.json)
+	w := &canonical.Writer{NoValue: true, Reads: selected}
+	in.write(w)
+	_, in.json = w.End()
+	in.key = w.Key()
+	return in
+}
+
+// value returns the value that is evaluated.
+func (in *evalInput) value() *ast.Term {
+	if in.term == nil {
+		w := &canonical.Writer{}
+		in.write(w)
+		in.term, _ = w.End()
+	}
+	return in.term
+}
+
+// write writes the input of a request.
+func (in *evalInput) write(w *canonical.Writer) {
+	r := in.request
+	in.part.writeTo(w)
 	w.Text("action", string(r.Action))
 	w.Object("target", func() {
 		w.Optional("scheme", r.Target.Scheme)
@@ -130,8 +97,6 @@ func newEvalInput(r *policy.Request, part *principalPart) *evalInput {
 		w.Text("address", address)
 	})
 	w.Text("time", in.time.Format(canonical.TimeLayout))
-	in.term, in.json = w.End()
-	return in
 }
 
 // recordedInput reads a recorded input.
@@ -176,16 +141,6 @@ func recordedInput(input []byte, names bool) (*evalInput, error) {
 		}
 	}
 	return in, nil
-}
-
-// namesMissing lists the names without a value. pairs alternate values and names.
-func namesMissing(prefix string, pairs ...string) (missing []string) {
-	for i := 0; i < len(pairs); i += 2 {
-		if pairs[i] == "" {
-			missing = append(missing, prefix+"."+pairs[i+1])
-		}
-	}
-	return missing
 }
 
 // requireNames is an error if a policy reads a name that the input lacks.

@@ -215,7 +215,7 @@ func valuesRead(e *ast.Expr, in *evalInput) []Value {
 		if slices.ContainsFunc(list, func(o Value) bool { return o.Path == v.Path }) {
 			return false
 		}
-		if value, err := in.term.Value.Find(ref[1:]); err == nil {
+		if value, err := in.value().Value.Find(ref[1:]); err == nil {
 			v.Absent, v.Value = false, oneLine(value.String())
 		}
 		list = append(list, v)

@@ -11,7 +11,6 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
-	"github.com/open-policy-agent/opa/v1/topdown/builtins"
 
 	"github.com/sallyport/sallyport/internal/worker"
 	"github.com/sallyport/sallyport/policy"
@@ -202,12 +201,11 @@ func (h *host) evaluate(request []byte) []byte {
 	if !p.defines() {
 		return (&evaluationReply{}).append([]byte{replyOK})
 	}
-	in.clock = builtins.NDBCache{}
 	r, err := p.evaluate(context.Background(), in, evaluation.deadline)
 	if err != nil {
 		return failure(err)
 	}
-	a := evaluationReply{results: r, readClock: len(in.clock) > 0}
+	a := evaluationReply{results: r, readClock: !in.span.IsAlways()}
 	if err := a.bound(p.name); err != nil {
 		return failure(err)
 	}

@@ -48,7 +48,7 @@ func (e *hostedEnvironment) execute(kind byte, r *unitRequest) (any, error) {
 		if err != nil || kind == requestPrepare {
 			return nil, err
 		}
-		c := &compileReply{Volatile: volatileReads(p.egress), Empty: !p.egress.defines(), Deliveries: p.deliveries.defines()}
+		c := &compileReply{Empty: !p.egress.defines(), Deliveries: p.deliveries.defines()}
 		if p.egress != nil {
 			c.Names = p.egress.names
 		}

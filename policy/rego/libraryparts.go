@@ -38,7 +38,7 @@ func splitLibrary(modules map[string]*ast.Module, native func(file string) bool)
 			if len(rule.Head.Ref()) != 1 || len(rule.Head.Args) == 0 || rule.Default {
 				return parts // a value would be seen by who reads the package as a document
 			}
-			if replaced, file := functions.Replacement(name); replaced != nil && strings.HasSuffix(path, "/"+file) && native(file) {
+			if replaced, file := functions.Replacement(name, rule); replaced != nil && strings.HasSuffix(path, "/"+file) && native(file) {
 				if slices.ContainsFunc(rules[name], func(r libraryRule) bool { return r.rule == replaced }) {
 					continue
 				}

@@ -114,7 +114,7 @@ type unknownInput struct {
 }
 
 func (a unknownInput) Resolve(ref ast.Ref) (ast.Value, error) {
-	from := warmUpInput(a.domain).term.Value
+	from := warmUpInput(a.domain).value().Value
 	if ref.HasPrefix(ast.DefaultRootRef) {
 		from = a.data
 	} else if !ref.HasPrefix(ast.InputRootRef) {

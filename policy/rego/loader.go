@@ -56,8 +56,9 @@ type loader struct {
 	repositories []*unit
 
 	libraryModules map[string]*ast.Module
-	written        *libraryParts // the library as it is written
-	native         *libraryParts // and as it decides
+	written        *libraryParts   // the library as it is written
+	native         *libraryParts   // and as it decides
+	clocks         map[string]bool // names of functions whose results vary: see [reads.Clocks]
 	data           ast.Object
 	ended          Errors // the exceptions that have ended: warnings of Check
 	places         *places

@@ -8,6 +8,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/rego/reads"
 )
 
 // loadLibrary parses the library of the set: the shipped one, or the one that was recorded
@@ -29,6 +30,7 @@ func (l *loader) loadLibrary() error {
 		}
 		l.libraryModules[s.path] = m
 	}
+	l.clocks = reads.Clocks(l.libraryModules)
 	l.written = splitLibrary(l.libraryModules, func(string) bool { return false })
 	l.native = splitLibrary(l.libraryModules, l.isShipped)
 	return nil

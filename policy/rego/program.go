@@ -11,10 +11,12 @@ import (
 	"github.com/open-policy-agent/opa/v1/metrics"
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/topdown"
+	"github.com/open-policy-agent/opa/v1/topdown/builtins"
 	"github.com/open-policy-agent/opa/v1/topdown/cache"
 
 	"github.com/sallyport/sallyport/policy/rego/check"
 	"github.com/sallyport/sallyport/policy/rego/functions"
+	"github.com/sallyport/sallyport/policy/rego/reads"
 )
 
 // unitPrograms are the compiled parts of a unit; nil where it has no files of a domain.
@@ -46,7 +48,8 @@ type program struct {
 	txn      storage.Transaction
 	values   cache.InterQueryValueCache
 	places   map[string]*ast.Location // of entries, see entryPlaces
-	excepts  bool                     // it may call the library's function for exceptions
+	reads    *reads.Rules             // what its rules may read
+	notes    bool                     // it may call a function of the library that records notes
 }
 
 // results are the members of each set, by the set's name.
@@ -82,7 +85,7 @@ func newProgram(u *part, c *ast.Compiler, modules map[string]*ast.Module, store 
 		return nil, err
 	}
 	p.query = compiled
-	p.excepts = functions.FindsExceptions(c.Modules)
+	p.reads, p.notes = reads.OfModules(c.Modules), functions.NotesTaken(c.Modules)
 	// The types of all builtins are half of a program's memory. An evaluation needs them
 	// only for the keyword with.
 	if !hasWith(c.Modules) {
@@ -137,10 +140,13 @@ func (p *program) evaluate(ctx context.Context, in *evalInput, deadline time.Dur
 	if len(p.sets) == 0 {
 		return nil, nil
 	}
-	if p.excepts {
-		var recorded *functions.Exceptions
-		ctx, recorded = functions.RecordExceptions(ctx)
-		defer func() { in.exceptions = append(in.exceptions, recorded.Found...) }()
+	if p.notes {
+		var notes *functions.Notes
+		ctx, notes = functions.TakeNotes(ctx)
+		defer func() {
+			in.exceptions = append(in.exceptions, notes.Exceptions...)
+			in.span.Limit(notes.Span)
+		}()
 	}
 	err = recovered("evaluating "+p.name, func() error {
 		r, err = p.run(ctx, in, deadline, nil)
@@ -163,7 +169,7 @@ func (p *program) run(ctx context.Context, in *evalInput, deadline time.Duration
 		WithCompiler(p.compiler).
 		WithStore(p.store).
 		WithTransaction(p.txn).
-		WithInput(in.term).
+		WithInput(in.value()).
 		WithTime(in.time).
 		WithCancel(cancel).
 		WithStrictBuiltinErrors(true).
@@ -176,8 +182,14 @@ func (p *program) run(ctx context.Context, in *evalInput, deadline time.Duration
 	if in.everyRule {
 		query = query.WithIndexing(false)
 	}
-	if in.clock != nil {
-		query = query.WithNDBuiltinCache(in.clock)
+	if p.reads.Clock {
+		clock := builtins.NDBCache{}
+		query = query.WithNDBuiltinCache(clock)
+		defer func() {
+			if len(clock) > 0 {
+				in.span = functions.Never
+			}
+		}()
 	}
 
 	var r results

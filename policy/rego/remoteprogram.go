@@ -7,10 +7,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/open-policy-agent/opa/v1/ast"
-
 	"github.com/sallyport/sallyport/internal/worker"
 	"github.com/sallyport/sallyport/policy/rego/document"
+	"github.com/sallyport/sallyport/policy/rego/functions"
 )
 
 // remoteProgram is a repository's compiled policy in the workers. Safe for
@@ -73,8 +72,8 @@ func (p *remoteProgram) evaluate(ctx context.Context, in *evalInput, deadline ti
 		}
 		in.exceptions = append(in.exceptions, n.Term())
 	}
-	if a.readClock && in.clock != nil {
-		in.clock.Put(ast.NowNanos.Name, ast.NewArray(), ast.IntNumberTerm(0).Value)
+	if a.readClock {
+		in.span = functions.Never
 	}
 	return a.results, nil
 }

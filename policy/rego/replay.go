@@ -9,9 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/open-policy-agent/opa/v1/topdown/builtins"
-
 	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/rego/functions"
 	"github.com/sallyport/sallyport/webhook"
 )
 
@@ -24,25 +23,31 @@ const maxDecisions = 1 << 16
 type Replayer struct {
 	set       *Set
 	decisions *lru[string, *cachedDecision]
+	reads     *lru[string, *lazyReads] // by repository
 	evaluated atomic.Int64
-
-	organization func() []string // the volatile parts that its rules may read
 }
 
-// cachedDecision is the decision for a key. It is shared if it did not depend on the time.
+// lazyReads are the volatile parts that the policy of a repository may read.
+type lazyReads struct {
+	once  sync.Once
+	parts []string
+}
+
+// cachedDecision is the decision for a key, for inputs whose time is in its span.
 type cachedDecision struct {
 	once     sync.Once
 	decision policy.Decision
 	err      error
-	timeless bool
+	span     functions.Span
 }
+
+// volatile are the parts of the input that differ from one request of a step to
+// the next, or from one step to the next.
+var volatile = []string{"principal.pipeline", "principal.step", "principal.branch", "request", "client", "time"}
 
 // NewReplayer makes a replayer for a set.
 func NewReplayer(set *Set) *Replayer {
-	return &Replayer{
-		set: set, decisions: newLRU[string, *cachedDecision](maxDecisions),
-		organization: sync.OnceValue(func() []string { return volatileReads(set.organization) }),
-	}
+	return &Replayer{set: set, decisions: newLRU[string, *cachedDecision](maxDecisions), reads: newLRU[string, *lazyReads](maxPrincipals)}
 }
 
 // Evaluated is the number of inputs that were evaluated.
@@ -60,10 +65,10 @@ func (r *Replayer) Replay(ctx context.Context, input []byte) (policy.Decision, e
 	own := false
 	known.once.Do(func() {
 		own = true
-		known.decision, known.timeless, known.err = r.evaluate(ctx, input)
+		known.decision, known.span, known.err = r.evaluate(ctx, input)
 		known.decision.Input = nil // it would keep the whole input in memory
 	})
-	if !own && !known.timeless {
+	if at := timeOfText(input); !own && (at.IsZero() || !known.span.Has(at)) {
 		d, _, err := r.evaluate(ctx, input)
 		return d, err
 	}
@@ -72,22 +77,31 @@ func (r *Replayer) Replay(ctx context.Context, input []byte) (policy.Decision, e
 	return d, known.err
 }
 
-func (r *Replayer) evaluate(ctx context.Context, input []byte) (d policy.Decision, timeless bool, err error) {
+func (r *Replayer) evaluate(ctx context.Context, input []byte) (d policy.Decision, span functions.Span, err error) {
 	r.evaluated.Add(1)
 	start := time.Now()
+	span = functions.Never
 	in, err := recordedInput(input, r.set.loader.options.Names)
 	if err == nil {
 		err = in.checkNotDelivery()
 	}
 	if err != nil {
 		d = denied(nil)
-	} else {
-		in.clock = builtins.NDBCache{}
-		d, err = r.set.evaluate(ctx, in)
-		timeless = err == nil && len(in.clock) == 0 && !in.timeDependent
+	} else if d, err = r.set.evaluate(ctx, in); err == nil {
+		span = in.span
 	}
 	d.Revision, d.Duration = r.set.Revision(), time.Since(start)
-	return d, timeless, err
+	return d, span, err
+}
+
+// timeOfText is the time of a recorded input; zero if there is none.
+func timeOfText(input []byte) (at time.Time) {
+	_ = members(input, func(name string, value []byte) {
+		if name == "time" {
+			at, _ = time.Parse(time.RFC3339, strings.Trim(string(value), `"`))
+		}
+	})
+	return at
 }
 
 // ReplayDelivery returns the decision of [Set.ReplayDelivery]. Deliveries differ in their
@@ -104,12 +118,16 @@ func (r *Replayer) key(input []byte) (key string, ok bool) {
 	if !ok {
 		return "", false
 	}
-	reads := r.organization()
-	if own, err := r.set.program(name); err != nil {
-		return "", false
-	} else if own != nil {
-		reads = append(slices.Clip(reads), own.Volatile...)
-	}
+	lazy := r.reads.get(name, func() *lazyReads { return new(lazyReads) })
+	lazy.once.Do(func() {
+		organization, own := r.set.readsFor(name)
+		for _, part := range volatile {
+			if path := splitPath(part); organization.Input.Has(path...) || own.Input.Has(path...) {
+				lazy.parts = append(lazy.parts, part)
+			}
+		}
+	})
+	reads := lazy.parts
 	dropped := func(path string) bool { return slices.Contains(volatile, path) && !slices.Contains(reads, path) }
 	b := make([]byte, 0, len(input))
 	_ = members(input, func(field string, value []byte) {

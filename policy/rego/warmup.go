@@ -53,7 +53,9 @@ var warmUpRequest = sync.OnceValue(func() *evalInput {
 	}
 	r := &policy.Request{Action: policy.Connect, Time: time.Unix(0, 0)}
 	r.Target.Host, r.Target.Port = "warm-up.invalid", 443
-	return newEvalInput(r, part)
+	in := newEvalInput(r, part, nil)
+	in.value() // programs are warmed up concurrently
+	return in
 })
 
 var warmUpDelivery = sync.OnceValue(func() *evalInput {

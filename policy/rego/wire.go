@@ -332,9 +332,8 @@ type (
 		Covered, Lines int
 	}
 	compileReply struct {
-		Names    []string `json:"names,omitempty"`    // the names that its rules read
-		Volatile []string `json:"volatile,omitempty"` // the parts of the input that they may read
-		Empty    bool     `json:"empty,omitempty"`    // it defines no set about requests
+		Names []string `json:"names,omitempty"` // the names that its rules read
+		Empty bool     `json:"empty,omitempty"` // it defines no set about requests
 		// Deliveries is set if it defines a set about deliveries.
 		Deliveries bool `json:"deliveries,omitempty"`
 	}

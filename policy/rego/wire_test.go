@@ -107,7 +107,7 @@ func TestErrorsOfWorkers(t *testing.T) {
 
 // FuzzInputQuestion: the fast reader of inputs agrees with the general one.
 func FuzzInputQuestion(f *testing.F) {
-	in := newEvalInput(requestFor(f, "deployment=production", "method=GET", "path=/v1/x", "header.accept=*/*"), warmUpPart(f))
+	in := newEvalInput(requestFor(f, "deployment=production", "method=GET", "path=/v1/x", "header.accept=*/*"), warmUpPart(f), nil)
 	f.Add(in.json)
 	f.Add(warmUpInput(egress).json)
 	f.Add(warmUpInput(deliveries).json)

@@ -4,6 +4,8 @@ import (
 	"strconv"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/sallyport/sallyport/policy/rego/paths"
 )
 
 // keyTerms are the names of the inputs' fields, made once.
@@ -30,8 +32,15 @@ func Key(name string) *ast.Term {
 // Writer builds an object as a value and as JSON at once, members in the order in which
 // they are written. The zero Writer is an empty object.
 type Writer struct {
+	// NoValue leaves out the value: End returns nil.
+	NoValue bool
+	// Reads are the parts that the key has, which is the JSON of an object with these parts
+	// only; nil: there is no key.
+	Reads *paths.Tree
+
 	levels []level
 	json   []byte
+	key    []byte
 }
 
 // level is an object or a list that is being written.
@@ -39,14 +48,31 @@ type level struct {
 	pairs [][2]*ast.Term
 	items []*ast.Term
 	open  bool // it has a member
+
+	parts   *paths.Tree // the parts that the key has, below this level
+	openKey bool        // the key has a member
 }
 
 func (w *Writer) top() *level {
 	if len(w.levels) == 0 {
-		w.levels = append(w.levels, level{pairs: make([][2]*ast.Term, 0, 8)})
+		w.push(level{parts: w.Reads}, 8)
 		w.json = append(make([]byte, 0, 1024), '{')
+		if w.Reads != nil {
+			w.key = append(make([]byte, 0, 512), '{')
+		}
 	}
 	return &w.levels[len(w.levels)-1]
+}
+
+// push adds a level of an object with n members, about.
+func (w *Writer) push(l level, n int) {
+	if w.levels == nil {
+		w.levels = make([]level, 0, 4)
+	}
+	if !w.NoValue {
+		l.pairs = make([][2]*ast.Term, 0, n)
+	}
+	w.levels = append(w.levels, l)
 }
 
 // next begins a member of the object or list at the top.
@@ -59,19 +85,45 @@ func (w *Writer) next() *level {
 	return l
 }
 
-func (w *Writer) key(name string) *level {
+func (w *Writer) name(name string) *level {
 	l := w.next()
 	w.json = appendString(w.json, name)
 	w.json = append(w.json, ':')
 	return l
 }
 
+// keyed begins a member of the key, if the key has a part of it, and returns the parts.
+func (w *Writer) keyed(l *level, name string) *paths.Tree {
+	below := l.parts.Below(name)
+	if below == nil {
+		return nil
+	}
+	if l.openKey {
+		w.key = append(w.key, ',')
+	}
+	l.openKey = true
+	w.key = appendString(w.key, name)
+	w.key = append(w.key, ':')
+	return below
+}
+
+// scalar adds a member whose JSON begins at an offset.
+func (w *Writer) scalar(l *level, name string, begin int) {
+	if w.keyed(l, name) != nil {
+		w.key = append(w.key, w.json[begin:]...)
+	}
+}
+
 // Text writes a string.
 func (w *Writer) Text(name, value string) {
 	name, value = Clean(name), Clean(value)
-	l := w.key(name)
+	l := w.name(name)
+	begin := len(w.json)
 	w.json = appendString(w.json, value)
-	l.pairs = append(l.pairs, [2]*ast.Term{Key(name), ast.StringTerm(value)})
+	w.scalar(l, name, begin)
+	if !w.NoValue {
+		l.pairs = append(l.pairs, [2]*ast.Term{Key(name), ast.StringTerm(value)})
+	}
 }
 
 // Optional writes a string that is not empty.
@@ -83,52 +135,77 @@ func (w *Writer) Optional(name, value string) {
 
 // Number writes a whole number.
 func (w *Writer) Number(name string, value int64) {
-	l := w.key(name)
+	l := w.name(name)
+	begin := len(w.json)
 	w.json = strconv.AppendInt(w.json, value, 10)
-	l.pairs = append(l.pairs, [2]*ast.Term{Key(name), ast.InternedTerm(int(value))})
+	w.scalar(l, name, begin)
+	if !w.NoValue {
+		l.pairs = append(l.pairs, [2]*ast.Term{Key(name), ast.InternedTerm(int(value))})
+	}
 }
 
 // Bool writes true or false.
 func (w *Writer) Bool(name string, value bool) {
-	l := w.key(name)
+	l := w.name(name)
+	begin := len(w.json)
 	w.json = strconv.AppendBool(w.json, value)
-	l.pairs = append(l.pairs, [2]*ast.Term{Key(name), ast.InternedTerm(value)})
+	w.scalar(l, name, begin)
+	if !w.NoValue {
+		l.pairs = append(l.pairs, [2]*ast.Term{Key(name), ast.InternedTerm(value)})
+	}
 }
 
-// Raw writes a value that was made before, in both forms.
-func (w *Writer) Raw(name string, value *ast.Term, json []byte) {
-	l := w.key(name)
+// Raw writes a value that was made before, in all forms. value is nil without values, and
+// key is the JSON of the parts of it that the key has.
+func (w *Writer) Raw(name string, value *ast.Term, json, key []byte) {
+	l := w.name(name)
 	w.json = append(w.json, json...)
-	l.pairs = append(l.pairs, [2]*ast.Term{Key(name), value})
+	if w.keyed(l, name) != nil {
+		w.key = append(w.key, key...)
+	}
+	if !w.NoValue {
+		l.pairs = append(l.pairs, [2]*ast.Term{Key(name), value})
+	}
 }
 
 // Object writes an object with the members that the function writes.
 func (w *Writer) Object(name string, members func()) {
-	w.key(name)
-	value := w.members(members)
-	l := w.top()
-	l.pairs = append(l.pairs, [2]*ast.Term{Key(name), value})
+	below := w.keyed(w.name(name), name)
+	value := w.members(below, members)
+	if l := w.top(); !w.NoValue {
+		l.pairs = append(l.pairs, [2]*ast.Term{Key(name), value})
+	}
 }
 
-// members writes an object after its name.
-func (w *Writer) members(write func()) *ast.Term {
+// members writes an object after its name; below are the parts of it that the key has.
+func (w *Writer) members(below *paths.Tree, write func()) *ast.Term {
 	w.json = append(w.json, '{')
-	w.levels = append(w.levels, level{pairs: make([][2]*ast.Term, 0, 4)})
+	if below != nil {
+		w.key = append(w.key, '{')
+	}
+	w.push(level{parts: below}, 4)
 	write()
 	inner := w.top().pairs
 	w.levels = w.levels[:len(w.levels)-1]
 	w.json = append(w.json, '}')
+	if below != nil {
+		w.key = append(w.key, '}')
+	}
+	if w.NoValue {
+		return nil
+	}
 	return ast.ObjectTerm(inner...)
 }
 
-// List writes a list of n objects; the function writes the members of one.
+// List writes a list of n objects; the function writes the members of one. A Writer with
+// lists has values, and no key.
 func (w *Writer) List(name string, n int, members func(i int)) {
-	w.key(name)
+	w.name(name)
 	w.json = append(w.json, '[')
 	w.levels = append(w.levels, level{items: make([]*ast.Term, 0, n)})
 	for i := range n {
 		w.next()
-		value := w.members(func() { members(i) })
+		value := w.members(nil, func() { members(i) })
 		l := w.top()
 		l.items = append(l.items, value)
 	}
@@ -139,8 +216,18 @@ func (w *Writer) List(name string, n int, members func(i int)) {
 	l.pairs = append(l.pairs, [2]*ast.Term{Key(name), ast.ArrayTerm(items...)})
 }
 
-// End returns both forms of the object. The Writer must not be used again.
+// End returns both forms of the object. The Writer must not be used again, but for Key.
 func (w *Writer) End() (value *ast.Term, json []byte) {
 	l := w.top()
-	return ast.ObjectTerm(l.pairs...), append(w.json, '}')
+	if w.Reads != nil {
+		w.key = append(w.key, '}')
+	}
+	w.json = append(w.json, '}')
+	if w.NoValue {
+		return nil, w.json
+	}
+	return ast.ObjectTerm(l.pairs...), w.json
 }
+
+// Key returns the JSON of the parts in Reads, after End.
+func (w *Writer) Key() []byte { return w.key }

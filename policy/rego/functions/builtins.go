@@ -13,14 +13,16 @@ import (
 	"github.com/open-policy-agent/opa/v1/types"
 )
 
-// Most rules call the library's two functions about hosts, and its function about
-// exceptions visits the exceptions of all repositories: for decisions they are implemented
-// in Go. The text of the library defines their meaning: tests of a policy, editors and
-// plain OPA evaluate it, and FuzzNativeHosts compares the two. Only this exact text is
+// Most rules call the library's two functions about hosts, its function about exceptions
+// visits the exceptions of all repositories, and those about time determine how long a
+// decision holds: for decisions they are implemented in Go. The text of the library defines their meaning: tests of a policy, editors and
+// plain OPA evaluate it, and FuzzNativeHosts and FuzzNativeTime compare the two. Only this exact text is
 // replaced: a policy that was recorded with another library is evaluated with that one.
 
 // nativeFiles are the files of the library that are replaced in part, by function.
-var nativeFiles = map[string]string{"host_in": "hosts.rego", "target_in": "hosts.rego", "exceptions_for": "exceptions.rego"}
+var nativeFiles = map[string]string{
+	"host_in": "hosts.rego", "target_in": "hosts.rego", "exceptions_for": "exceptions.rego", "before": "time.rego", "since": "time.rego", "in_window": "time.rego",
+}
 
 // Names in Rego have no colon: a policy cannot call these functions directly.
 var nativeBuiltins = map[string]*topdown.Builtin{
@@ -44,8 +46,11 @@ var nativeBuiltins = map[string]*topdown.Builtin{
 			return iter(ast.InternedTerm(in))
 		},
 	},
+	"before":       comparison("before", func(now, end string) bool { return now < end }),
+	"since":        comparison("since", func(now, end string) bool { return now >= end }),
+	"minute_clock": minuteClock,
 	// exception_applies is always true, and records an exception for the decision: see
-	// Exceptions.
+	// Notes.
 	"exception_applies": {
 		Decl: &ast.Builtin{Name: "sallyport:exception_applies", Decl: types.NewFunction(types.Args(types.A), types.B)},
 		Func: func(c topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error) error {
@@ -86,6 +91,8 @@ var nativeRules = sync.OnceValue(func() map[string]*ast.Rule {
 	for name, text := range map[string]string{
 		"host_in":   "host_in(host, patterns) if native(host, patterns)",
 		"target_in": "target_in(target, entries) if native(target, entries)",
+		"before":    "before(until) if native(until)",
+		"since":     "since(from) if native(from)",
 		"exceptions_for": "exceptions_for(exceptions, repository, target) := {exception |\n" +
 			"some exception in native(exceptions, repository)\ntarget_in(target, exception.hosts)\nactive(exception)\nexception_applies(exception)\n}",
 	} {
@@ -276,21 +283,20 @@ func portText(c topdown.BuiltinContext, port *ast.Term) (string, error) {
 	return text, err
 }
 
-// FindsExceptions reports whether modules may call the library for exceptions.
-func FindsExceptions(modules map[string]*ast.Module) bool {
-	name := nativeBuiltins["exception_applies"].Decl.Ref()
-	found := false
-	for _, m := range modules {
-		ast.WalkRefs(m, func(r ast.Ref) bool {
-			found = found || r.Equal(name)
-			return found
-		})
+// noting are the functions that record notes, by name.
+var noting = func() map[string]bool {
+	names := map[string]bool{}
+	for _, name := range []string{"before", "since", "minute_clock", "exception_applies"} {
+		names[nativeBuiltins[name].Decl.Ref().String()] = true
 	}
-	return found
-}
+	return names
+}()
 
-// Replacement returns the rule in Go of a function of the library, and the file of the
-// library that defines the function; nil if the function is not replaced.
-func Replacement(name string) (rule *ast.Rule, file string) {
+// Replacement returns the rule that replaces a rule of the library for decisions, and the
+// file of the library that has the rule; nil if the rule is not replaced.
+func Replacement(name string, rule *ast.Rule) (replaced *ast.Rule, file string) {
+	if name == "in_window" {
+		return withMinuteClock(rule), nativeFiles[name]
+	}
 	return nativeRules()[name], nativeFiles[name]
 }

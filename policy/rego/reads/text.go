@@ -1,0 +1,155 @@
+package reads
+
+import (
+	"bytes"
+	"strings"
+)
+
+// OfText returns what rules of a file can read, from its text alone. It is for the text of
+// strangers: one pass, without recursion, with memory in proportion to the paths found.
+//
+// Rego names the input with the word input only, and a function with its name, as a word
+// or as a text in brackets. Therefore each word input outside of comments and texts counts,
+// with the literal names that follow it directly, and each word or text that is in clocks.
+// Words, texts and comments end where they end for OPA's scanner. A file with something
+// that this scan does not follow counts as reading everything.
+//
+// clocks are the names of functions whose results vary, without their packages: see
+// [Clocks].
+func OfText(text []byte, clocks map[string]bool) *Rules {
+	s := &scan{rest: bytes.TrimPrefix(text, []byte("\ufeff")), clocks: clocks}
+	if bytes.Contains(s.rest, []byte(`$"`)) || bytes.Contains(s.rest, []byte("$`")) {
+		s.unknown() // a text with expressions in it
+	}
+	for len(s.rest) > 0 && !(s.found.Clock && s.found.Input.HasAll()) {
+		s.next()
+	}
+	return &s.found
+}
+
+// scan is the state of reading one file.
+type scan struct {
+	rest   []byte
+	clocks map[string]bool
+	found  Rules
+}
+
+// unknown records that anything may be read.
+func (s *scan) unknown() {
+	s.found.Input.Add()
+	s.found.Clock = true
+}
+
+// next reads one word, text or comment, or one other character.
+func (s *scan) next() {
+	switch c := s.rest[0]; {
+	case c == '#':
+		end := bytes.IndexByte(s.rest, '\n')
+		if end < 0 {
+			end = len(s.rest)
+		}
+		s.rest = s.rest[end:]
+	case c == '"' || c == '`':
+		text, ok := s.text()
+		if !ok {
+			s.unknown()
+			return
+		}
+		s.names(text)
+	case isWordByte(c):
+		s.word()
+	default:
+		s.rest = s.rest[1:]
+	}
+}
+
+// isWordByte reports whether a byte may be part of a word. All that is not ASCII counts:
+// OPA's scanner accepts digits of every script.
+func isWordByte(c byte) bool {
+	return c == '_' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= 0x80
+}
+
+func (s *scan) word() {
+	word := s.run()
+	if s.clocks[word] {
+		s.found.Clock = true
+	}
+	switch {
+	case word == "input":
+		s.found.Input.Add(s.path()...)
+	case strings.HasSuffix(word, "input") && !isLetter(word[0]):
+		s.unknown() // a number, perhaps, and then the word
+	}
+}
+
+func isLetter(c byte) bool { return c == '_' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' }
+
+// run reads the bytes of a word.
+func (s *scan) run() string {
+	n := 0
+	for n < len(s.rest) && isWordByte(s.rest[n]) {
+		n++
+	}
+	word := string(s.rest[:n])
+	s.rest = s.rest[n:]
+	return word
+}
+
+// path reads the literal names that follow the word input without a space: .name and
+// ["name"]. It stops before anything else, and the path before it is read as a whole.
+func (s *scan) path() (names []string) {
+	for len(s.rest) > 1 {
+		switch {
+		case s.rest[0] == '.' && isLetter(s.rest[1]):
+			s.rest = s.rest[1:]
+			name := s.run()
+			if strings.ContainsFunc(name, func(r rune) bool { return r >= 0x80 }) {
+				return names
+			}
+			if s.clocks[name] {
+				s.found.Clock = true
+			}
+			names = append(names, name)
+		case s.rest[0] == '[' && s.rest[1] == '"':
+			before := s.rest
+			s.rest = s.rest[1:]
+			text, ok := s.text()
+			if !ok || len(s.rest) == 0 || s.rest[0] != ']' || strings.ContainsRune(text, '\\') {
+				s.rest = before[1:] // the text is read again, as any other
+				return names
+			}
+			s.rest = s.rest[1:]
+			s.names(text)
+			names = append(names, text)
+		default:
+			return names
+		}
+	}
+	return names
+}
+
+// text reads a text with its quotes, and returns what is between them as it is written. ok
+// is false if it has no end.
+func (s *scan) text() (text string, ok bool) {
+	quote := s.rest[0]
+	for i := 1; i < len(s.rest); i++ {
+		switch c := s.rest[i]; {
+		case c == quote:
+			text = string(s.rest[1:i])
+			s.rest = s.rest[i+1:]
+			return text, true
+		case quote == '"' && c == '\\':
+			i++
+		case quote == '"' && c == '\n':
+			return "", false
+		}
+	}
+	return "", false
+}
+
+// names records a text that may be the name of a function: lib["before"] calls one.
+func (s *scan) names(text string) {
+	if s.clocks[text] || strings.Contains(text, `\u`) {
+		s.found.Clock = true
+	}
+}
