@@ -31,7 +31,7 @@ allow contains {"rule": "bench", "protocol": "any", "allow_ip_literal": true} if
 const (
 	benchRounds = 3
 	benchTime   = 1500 * time.Millisecond // of each load in each round
-	benchRate   = 1_000_000               // requests a second: no limit, but the contended rate
+	benchRate   = 1_000_000               // requests a second: no limit, but the width of the gate
 )
 
 // benchLoad opens tunnels, carries a byte each way and closes them: so many clients of each
@@ -122,14 +122,14 @@ func BenchmarkTunnels(b *testing.B) {
 	}
 }
 
-// withoutPacing is the overlay that removes the contended rate.
+// withoutPacing is the overlay that removes the width of the gate.
 func withoutPacing() (map[string]string, error) {
-	const file, from = "../proxy/limits.go", "\treturn contendedPerProcessor * runtime.GOMAXPROCS(0)\n"
+	const file, from = "../proxy/limits.go", "\treturn unsettledPerProcessor * runtime.GOMAXPROCS(0)\n"
 	source, err := os.ReadFile(file)
 	if err == nil && strings.Count(string(source), from) != 1 {
-		err = errors.New("the overlay does not fit " + file + ": change it together with the function contended")
+		err = errors.New("the overlay does not fit " + file + ": change it together with the function width")
 	}
-	return map[string]string{file: strings.Replace(string(source), from, "\treturn 0 * contendedPerProcessor * runtime.GOMAXPROCS(0)\n", 1)}, err
+	return map[string]string{file: strings.Replace(string(source), from, "\treturn 0 * unsettledPerProcessor * runtime.GOMAXPROCS(0)\n", 1)}, err
 }
 
 // newBenchServer starts a server with two repositories of eight steps each.

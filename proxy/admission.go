@@ -67,6 +67,10 @@ func (a *Admission) Reached(to netip.AddrPort) bool {
 // it is in memory no more. It must not be called at the same time as Close.
 func (a *Admission) ReleaseHeader() { a.slot.ReleaseBytes() }
 
+// Settle notes that the connection for a CONNECT is open, so that the next waiting request
+// gets its turn in the gate. It must not be called at the same time as Close.
+func (a *Admission) Settle() { a.slot.Settle() }
+
 // Refuse puts the admission's decision id on a refusal that came after it.
 func (a *Admission) Refuse(r *Refusal) *Refusal {
 	r.DecisionID, r.Rule, r.Recorded = a.ID, a.Decision.Rule, true

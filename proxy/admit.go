@@ -35,7 +35,9 @@ func (g *Gate) Admit(ctx context.Context, attempt Attempt) (*Admission, *Refusal
 			return nil, refusal
 		}
 	}
-	p.slot.Settle()
+	if attempt.Action != policy.Connect {
+		p.slot.Settle() // see [Admission.Settle]
+	}
 	a := p.admission()
 	a.slot, p.slot = p.slot, fair.Slot{}
 	return a, nil

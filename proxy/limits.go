@@ -37,22 +37,30 @@ func (l Limits) requests() fair.Config {
 	of := func(limit Limit) fair.Limit {
 		return fair.Limit{Slots: limit.Tunnels, Bytes: limit.HeaderBytes, Rate: limit.RequestsPerSecond, Burst: l.burst(limit.RequestsPerSecond), Waiting: limit.QueuedRequests}
 	}
-	return fair.Config{Step: of(l.Step), Repository: of(l.Repository), Total: of(l.Total), Wait: l.QueueTimeout, Contended: l.contended()}
+	c := fair.Config{Step: of(l.Step), Repository: of(l.Repository), Total: of(l.Total), Wait: l.QueueTimeout, Width: l.width()}
+	if c.Width > 0 {
+		c.SettleWithin, c.Narrow = settleWithin, max(1, runtime.GOMAXPROCS(0)/2)
+	}
+	return c
 }
 
-// contendedPerProcessor is how many requests a repository may make in a second, for each
-// processor, while another one makes requests too. On two processors, the requests of one
-// repository then take less than half of a processor, and another repository's requests
-// find the rest.
-const contendedPerProcessor = 200
+// unsettledPerProcessor is how many requests may be in the gate at once, for each processor,
+// while several repositories make requests: enough that no processor is idle while a request
+// waits, and that one commit records several decisions. Other requests wait, and
+// repositories take turns.
+const unsettledPerProcessor = 8
 
-// contended is the rate of a repository while another one makes requests too. It is for
-// requests that may wait: nothing is refused at once because of it.
-func (l Limits) contended() int {
-	if l.QueueTimeout == 0 || l.Repository.RequestsPerSecond == 0 {
+// settleWithin is how long a request in the gate counts as one that needs a processor. A
+// longer one waits for a name, a slow rule, a target or the database.
+const settleWithin = 20 * time.Millisecond
+
+// width is how many requests may be in the gate at once while several repositories make
+// requests. It is for requests that may wait: none is refused at once because of it.
+func (l Limits) width() int {
+	if l.QueueTimeout == 0 || l.Step.QueuedRequests == 0 || l.Repository.QueuedRequests == 0 || l.Total.QueuedRequests == 0 {
 		return 0
 	}
-	return contendedPerProcessor * runtime.GOMAXPROCS(0)
+	return unsettledPerProcessor * runtime.GOMAXPROCS(0)
 }
 
 // burst is how many requests of a rate are let through at once: those of a tenth of a
@@ -80,6 +88,8 @@ func (l Limits) Validate() error { return errors.Join(l.requests().Validate(), l
 func overLimit(over *fair.OverError) *Refusal {
 	detail := ""
 	switch over.Kind {
+	case fair.Width:
+		detail = "too many requests of this repository wait for their turn, while other repositories make requests too"
 	case fair.Rate:
 		detail = fmt.Sprintf("%s may make %d requests a second", whose(over.Level), over.Limit)
 	case fair.Bytes:

@@ -28,28 +28,28 @@ func (p oneProcessor) Decide(ctx context.Context, r *policy.Request) (policy.Dec
 }
 
 // TestPacing: while 64 clients of a repository send one request after the other, a request
-// of another repository does not wait for all of them. The busy repository continues at its
-// contended rate, and nothing is refused.
+// of another repository does not wait for all of them. The processor is never idle, and
+// nothing is refused.
 func TestPacing(t *testing.T) {
 	longest, busy := besideABusyRepository(t, func(c fair.Config) fair.Config {
-		if want := contendedPerProcessor * runtime.GOMAXPROCS(0); c.Contended != want {
-			t.Errorf("the contended rate is %d, not %d", c.Contended, want)
+		if want := unsettledPerProcessor * runtime.GOMAXPROCS(0); c.Width != want || c.Narrow == 0 {
+			t.Errorf("the width is %d, not %d, or %d", c.Width, want, c.Narrow)
 		}
-		c.Contended = 400 // also on a machine with more processors than the simulated one
+		c.Width, c.Narrow = unsettledPerProcessor, 1 // also on a machine with more processors than the simulated one
 		return c
 	})
-	if longest > 20*time.Millisecond || busy < 350 || busy > 450 {
+	if longest > 5*time.Millisecond || busy < 850 {
 		t.Errorf("a request took %v beside %d a second of another repository", longest, busy)
 	}
 }
 
-// TestPacingIsNeeded: without the contended rate, it waits for all of them.
+// TestPacingIsNeeded: without the width, it waits for all of them.
 func TestPacingIsNeeded(t *testing.T) {
 	longest, busy := besideABusyRepository(t, func(c fair.Config) fair.Config {
-		c.Contended = 0
+		c.Width, c.Narrow = 0, 0
 		return c
 	})
-	if longest < 40*time.Millisecond || busy < 900 {
+	if longest < 40*time.Millisecond || busy < 850 {
 		t.Errorf("a request took %v beside %d a second of another repository: the pacing is not needed", longest, busy)
 	}
 }

@@ -30,7 +30,7 @@ var documentedLimits = []struct {
 	{"proxy.maxRepositoryRepeats", "refusals whose repeats are counted", thousands},
 	{"proxy.maxRepeats", "refusals whose repeats are counted", thousands},
 	{"proxy.throttleKeys", "addresses, steps and repositories whose recorded refusals are counted", thousands},
-	{"proxy.contendedPerProcessor", "… while another repository makes requests too", thousands},
+	{"proxy.unsettledPerProcessor", "requests in the gate at once while several repositories make requests", thousands},
 	{"proxy.strangersPerSecond", "answers at once to clients without a credential", thousands},
 	{"proxy.strangersBurst", "answers at once to clients without a credential", thousands},
 	{"proxy/dns.DefaultCacheSize", "names in the DNS cache", thousands},

@@ -9,7 +9,6 @@
 package fair
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,12 +39,18 @@ type Config struct {
 	// A repository then holds at most as many slots as are free, so that slots
 	// remain for other repositories (dynamic thresholds, Choudhury and Hahne 1998).
 	WaitForSlots bool
-	// Contended is the rate of a repository while another one acquires too; 0, or above
-	// the repository's Rate: no other rate. A repository whose acquisitions come one after
-	// the other is exempt: see [Slot.Settle]. The rate lets acquisitions wait, and refuses
-	// none for which the repository's Rate has a prospect of a turn, unless it has waited
-	// for Wait.
-	Contended int
+	// Width is how many acquisitions of all repositories may be unsettled at once while
+	// more than one repository acquires; 0: any number. Acquisitions over it wait, and
+	// repositories take turns. A repository without an unsettled acquisition is exempt. See
+	// [Slot.Settle].
+	Width int
+	// Narrow takes the place of Width while a sparse repository acquires too. The
+	// acquisitions of such a repository come one after the other, so that their latency is
+	// what the work of other repositories adds to. 0: Width.
+	Narrow int
+	// SettleWithin bounds how long an acquisition counts as unsettled: longer ones wait for
+	// something other than a processor, and must not keep one idle. Required with Width.
+	SettleWithin time.Duration
 }
 
 // Validate returns an error if a limit is negative, or exceeds the limit of the same kind of
@@ -70,10 +75,11 @@ func (c Config) Validate() error {
 		}
 	}
 	for _, l := range [...]Limit{c.Step, c.Repository, c.Total} {
-		if l.Slots < 0 || l.Bytes < 0 || l.Rate < 0 || l.Burst < 0 || l.Waiting < 0 || c.Contended < 0 {
+		if l.Slots < 0 || l.Bytes < 0 || l.Rate < 0 || l.Burst < 0 || l.Waiting < 0 {
 			errs = append(errs, errors.New("fair: a limit is negative: write 0 for no limit"))
 		}
 	}
+	errs = append(errs, c.validateWidth())
 	return errors.Join(errs...)
 }
 
@@ -97,9 +103,12 @@ const (
 	Slots Kind = iota
 	Bytes
 	Rate
+	Width // of [Config]
 )
 
-func (k Kind) String() string { return [...]string{"slots", "bytes", "requests per second"}[k] }
+func (k Kind) String() string {
+	return [...]string{"slots", "bytes", "requests per second", "unsettled requests"}[k]
+}
 
 // OverError is the limit that an acquisition would exceed.
 type OverError struct {
@@ -117,8 +126,7 @@ func (e *OverError) Error() string {
 // concurrent use and needs no Close. It keeps a subject only while the subject holds
 // a slot or waits, and for some seconds longer if there is a rate.
 type Limiter struct {
-	config    Config
-	contended Limit // of a repository while another one acquires too
+	config Config
 
 	mu           sync.Mutex
 	repositories map[repositoryKey]*repository
@@ -127,13 +135,9 @@ type Limiter struct {
 	wake         *time.Timer       // at the next token that a caller waits for
 	wakeAt       time.Time
 	sweeping     bool
+	unsettled    ring[unsettled]
+	sparseAt     time.Time   // of the latest acquisition of a sparse repository
 	latest       [2]acquired // of different repositories, the latest first
-}
-
-// acquired is the latest acquisition of a repository.
-type acquired struct {
-	by repositoryKey
-	at time.Time
 }
 
 type repositoryKey struct{ issuer, repository string }
@@ -149,12 +153,12 @@ type bucket struct {
 
 type repository struct {
 	bucket
-	key    repositoryKey
-	steps  map[string]*step
-	queue  ring[*step] // steps with waiters
-	queued *element[*repository]
-	// unsettled acquisitions have not reached [Slot.Settle].
-	unsettled int
+	key       repositoryKey
+	steps     map[string]*step
+	queue     ring[*step] // steps with waiters
+	queued    *element[*repository]
+	unsettled int       // of its acquisitions
+	busyAt    time.Time // of its latest acquisition beside another one of its own
 }
 
 type step struct {
@@ -170,25 +174,22 @@ type waiter struct {
 	step    *step
 	bytes   int64
 	granted chan struct{} // closed with the lock held
+	slot    Slot          // set before granted is closed
 	queued  *element[*waiter]
 }
 
 // New returns a limiter. The configuration must pass [Config.Validate].
 func New(c Config) *Limiter {
-	l := &Limiter{config: c, contended: c.Repository, repositories: make(map[repositoryKey]*repository)}
-	if c.Contended > 0 && (c.Repository.Rate == 0 || c.Contended < c.Repository.Rate) {
-		l.contended.Rate, l.contended.Burst = c.Contended, min(cmp.Or(c.Repository.Burst, c.Contended), max(1, c.Contended/contendedBurst))
-	}
-	return l
+	return &Limiter{config: c, repositories: make(map[repositoryKey]*repository)}
 }
 
 // Slot is a granted acquisition. The zero Slot holds nothing. It is not
 // safe for concurrent use.
 type Slot struct {
-	limiter *Limiter
-	step    *step
-	bytes   int64
-	settled bool
+	limiter   *Limiter
+	step      *step
+	bytes     int64
+	unsettled *element[unsettled] // nil: settled
 }
 
 // Acquire acquires a slot and the given bytes for a subject. If a limit is reached and the
@@ -228,8 +229,7 @@ func (l *Limiter) begin(s Subject, bytes int64, mayWait bool) (Slot, *waiter, *O
 	l.dispatch(now) // earlier acquisitions first
 	over := l.over(st, bytes, now)
 	if over == nil && st.waiters.len == 0 {
-		l.grant(st, bytes, now)
-		return Slot{limiter: l, step: st, bytes: bytes}, nil, nil
+		return l.grant(st, bytes, now), nil, nil
 	}
 	if over == nil {
 		over = &OverError{Step, Rate, int64(l.config.Step.Rate)} // earlier acquisitions of its step wait
@@ -250,7 +250,7 @@ func (l *Limiter) wait(ctx context.Context, w *waiter, over *OverError) (Slot, e
 	var err error
 	select {
 	case <-w.granted:
-		return Slot{limiter: l, step: w.step, bytes: w.bytes}, nil
+		return w.slot, nil
 	case <-timer.C:
 		err = over
 	case <-ctx.Done():
@@ -261,9 +261,9 @@ func (l *Limiter) wait(ctx context.Context, w *waiter, over *OverError) (Slot, e
 	select {
 	case <-w.granted: // since the first select
 		if ctx.Err() == nil {
-			return Slot{limiter: l, step: w.step, bytes: w.bytes}, nil
+			return w.slot, nil
 		}
-		w.step.repository.unsettled--
+		w.slot.settle()
 		l.release(w.step, w.bytes)
 		return Slot{}, ctx.Err()
 	default:
@@ -283,26 +283,6 @@ func (l *Slot) Release() {
 	l.settle()
 	l.limiter.release(l.step, l.bytes)
 	l.limiter = nil
-}
-
-// Settle notes that the work which an acquisition causes at its beginning is done, although
-// the slot is held for longer. Acquisitions of a repository that begin while no other one
-// has such work have no contended rate.
-func (l *Slot) Settle() {
-	if l.limiter == nil {
-		return
-	}
-	l.limiter.mu.Lock()
-	defer l.limiter.mu.Unlock()
-	l.settle()
-}
-
-// settle is Settle with the lock held.
-func (l *Slot) settle() {
-	if !l.settled {
-		l.settled = true
-		l.step.repository.unsettled--
-	}
 }
 
 // ReleaseBytes releases the bytes and keeps the slot.

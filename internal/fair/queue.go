@@ -9,13 +9,6 @@ import (
 // a rate: its tokens are full again after a second.
 const forgetAfter = 2 * time.Second
 
-// A repository counts as contended for contendedFor after an acquisition of another one.
-// It may then acquire 1/contendedBurst of a second's rate at once.
-const (
-	contendedFor   = 5 * time.Second
-	contendedBurst = 50
-)
-
 func (l *Limiter) find(s Subject) *step {
 	key := repositoryKey{s.Issuer, s.Repository}
 	r := l.repositories[key]
@@ -39,27 +32,16 @@ func (l *Limiter) limits() [3]*Limit {
 	return [3]*Limit{&l.config.Step, &l.config.Repository, &l.config.Total}
 }
 
-// repositoryLimit is the limit of a repository now.
-func (l *Limiter) repositoryLimit(r *repository, now time.Time) *Limit {
-	if r.unsettled == 0 && r.waiting == 0 {
-		return &l.config.Repository
-	}
-	for _, a := range l.latest {
-		if a.by != r.key && !a.at.IsZero() && now.Sub(a.at) < contendedFor {
-			return &l.contended
-		}
-	}
-	return &l.config.Repository
-}
-
 // over returns the first limit that one more acquisition would exceed, nil for none.
 func (l *Limiter) over(st *step, bytes int64, now time.Time) *OverError {
 	limits := l.limits()
-	limits[Repository] = l.repositoryLimit(st.repository, now)
 	for i, u := range l.levels(st) {
 		if over := l.overAt(u, limits[i], Level(i), bytes, now); over != nil {
 			return over
 		}
+	}
+	if l.overWidth(st.repository, now) {
+		return &OverError{Repository, Width, int64(l.config.Width)}
 	}
 	return nil
 }
@@ -115,18 +97,13 @@ func (l *Limiter) ahead(st *step, level Level) int {
 	return min(l.total.waiting, (ofRepository+1)*(l.queue.len+1)-1)
 }
 
-func (l *Limiter) grant(st *step, bytes int64, now time.Time) {
-	if by := st.repository.key; l.latest[0].by == by {
-		l.latest[0].at = now
-	} else {
-		l.latest[0], l.latest[1] = acquired{by, now}, l.latest[0]
-	}
-	st.repository.unsettled++
+func (l *Limiter) grant(st *step, bytes int64, now time.Time) Slot {
 	for _, u := range l.levels(st) {
 		u.held++
 		u.bytes += bytes
 		u.tokens--
 	}
+	return Slot{limiter: l, step: st, bytes: bytes, unsettled: l.begun(st.repository, now)}
 }
 
 func (l *Limiter) release(st *step, bytes int64) {
@@ -173,6 +150,7 @@ func (l *Limiter) dequeue(w *waiter) {
 // waiting repositories, and among the waiting steps of each.
 func (l *Limiter) dispatch(now time.Time) {
 	defer l.schedule(now)
+	l.expireUnsettled(now)
 	for granted := true; granted && l.queue.len > 0; {
 		granted = false
 		for e, n := l.queue.first, l.queue.len; n > 0; n-- {
@@ -188,7 +166,7 @@ func (l *Limiter) dispatch(now time.Time) {
 
 // turn grants one acquisition of a repository, if one may be granted.
 func (l *Limiter) turn(r *repository, now time.Time) bool {
-	if l.overAt(&r.bucket, l.repositoryLimit(r, now), Repository, 0, now) != nil {
+	if l.overAt(&r.bucket, &l.config.Repository, Repository, 0, now) != nil || l.overWidth(r, now) {
 		return false
 	}
 	for e := r.queue.first; e != nil; e = e.next {
@@ -197,7 +175,7 @@ func (l *Limiter) turn(r *repository, now time.Time) bool {
 			continue
 		}
 		l.dequeue(w)
-		l.grant(w.step, w.bytes, now)
+		w.slot = l.grant(w.step, w.bytes, now)
 		close(w.granted)
 		if w.step.queued != nil {
 			r.queue.toEnd(w.step.queued)
@@ -210,10 +188,16 @@ func (l *Limiter) turn(r *repository, now time.Time) bool {
 	return false
 }
 
-// schedule sets a timer for the next token, which serves the queue. Slots need no
-// timer: their release serves the queue.
+// schedule sets a timer for the next token, or the end of the next unsettled acquisition,
+// which serves the queue. Slots need no timer: their release serves the queue.
 func (l *Limiter) schedule(now time.Time) {
-	next := l.nextToken(now)
+	if l.queue.len == 0 {
+		return
+	}
+	next := l.nextToken()
+	if settled := l.nextSettled(now); next == 0 || settled > 0 && settled < next {
+		next = settled
+	}
 	if next == 0 || l.wake != nil && !now.Add(next).Before(l.wakeAt) {
 		return
 	}
@@ -231,7 +215,7 @@ func (l *Limiter) schedule(now time.Time) {
 
 // nextToken is how long it takes until a level that has waiters gets a token; 0
 // where all wait for slots.
-func (l *Limiter) nextToken(now time.Time) time.Duration {
+func (l *Limiter) nextToken() time.Duration {
 	var next time.Duration
 	consider := func(u *bucket, limit *Limit) {
 		if limit.Rate == 0 || u.tokens >= 1 {
@@ -242,11 +226,9 @@ func (l *Limiter) nextToken(now time.Time) time.Duration {
 			next = wait
 		}
 	}
-	if l.queue.len > 0 {
-		consider(&l.total, &l.config.Total)
-	}
+	consider(&l.total, &l.config.Total)
 	for r := l.queue.first; r != nil; r = r.next {
-		consider(&r.value.bucket, l.repositoryLimit(r.value, now))
+		consider(&r.value.bucket, &l.config.Repository)
 		for st := r.value.queue.first; st != nil; st = st.next {
 			consider(&st.value.bucket, &l.config.Step)
 		}

@@ -62,6 +62,7 @@ func (c *conn) connect(h *head) (tunnel *handover) {
 		return nil
 	}
 	upstream, refusal := a.Dial(s.context)
+	a.Settle()
 	if refusal != nil {
 		outcome = proxy.Outcome{Cause: refusal.Cause(), Status: refusal.Status}
 		a.Close(outcome)
