@@ -61,6 +61,7 @@ CREATE TABLE webhook.tasks (
     id          bigint GENERATED ALWAYS AS IDENTITY,
     fence       bigint NOT NULL DEFAULT 0,
     not_before  timestamptz NOT NULL DEFAULT '-infinity',
+    leased_at   timestamptz,
     created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     finished_at timestamptz,
     delivery_id uuid NOT NULL,
@@ -84,6 +85,7 @@ COMMENT ON TABLE webhook.tasks IS 'For each delivery and endpoint the action, it
 COMMENT ON COLUMN webhook.tasks.id IS 'Ascending in the order of acceptance.';
 COMMENT ON COLUMN webhook.tasks.fence IS 'The number of the latest lease of the task.';
 COMMENT ON COLUMN webhook.tasks.not_before IS 'When the next attempt may begin.';
+COMMENT ON COLUMN webhook.tasks.leased_at IS 'When the latest lease began. Null: there was none.';
 COMMENT ON COLUMN webhook.tasks.finished_at IS 'When the task became done or dead.';
 COMMENT ON COLUMN webhook.tasks.attempts IS 'How many attempts were started. One without a result counts.';
 COMMENT ON COLUMN webhook.tasks.state IS 'pending, leased, done, or dead: given up, and kept for replay.';
@@ -145,13 +147,13 @@ DECLARE
 BEGIN
     IF request_id IS NOT NULL THEN
         INSERT INTO webhook.seen AS s (receiver, key, until, delivery) VALUES (receiver, 'request ' || request_id, present + interval '24 hours', delivery)
-            ON CONFLICT ON CONSTRAINT seen_pkey DO UPDATE SET until = excluded.until, delivery = excluded.delivery WHERE s.until <= present;
+            ON CONFLICT ON CONSTRAINT seen_pkey DO UPDATE SET until = excluded.until, delivery = excluded.delivery WHERE s.until <= present OR s.until > excluded.until + interval '1 minute';
         IF NOT FOUND THEN
             RETURN;
         END IF;
     END IF;
     INSERT INTO webhook.seen AS s (receiver, key, until, delivery) VALUES (receiver, 'body ' || encode(body_digest, 'hex'), present + interval '5 minutes', delivery)
-        ON CONFLICT ON CONSTRAINT seen_pkey DO UPDATE SET until = excluded.until, delivery = excluded.delivery WHERE s.until <= present;
+        ON CONFLICT ON CONSTRAINT seen_pkey DO UPDATE SET until = excluded.until, delivery = excluded.delivery WHERE s.until <= present OR s.until > excluded.until + interval '1 minute';
     IF NOT FOUND THEN
         RETURN;
     END IF;
@@ -196,10 +198,12 @@ $$;
 COMMENT ON FUNCTION webhook.request_refresh(text) IS 'Counts a request for a refresh: policy or names. The count does not depend on the commit.';
 
 -- Each statement sees what was committed before it began: the first open task is looked for
--- after the stream is locked.
+-- after the stream is locked. Only the clock of the database is read. A time that is further in
+-- the future than any lease (10 minutes) or pause (an hour) was written before that clock was set
+-- back: it has passed.
 -- +goose StatementBegin
 CREATE FUNCTION webhook.claim(endpoint text, streams integer, lease interval)
-    RETURNS TABLE (id bigint, fence bigint, attempt integer, action text, stream text, delivery_id uuid)
+    RETURNS TABLE (id bigint, fence bigint, attempt integer, action text, stream text, delivery_id uuid, leased_at timestamptz, leased_before timestamptz)
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -219,21 +223,21 @@ BEGIN
             SELECT t.stream, t.id, t.not_before FROM webhook.tasks t
              WHERE t.endpoint = claim.endpoint AND t.state IN ('pending', 'leased') AND t.stream > h.stream ORDER BY t.stream, t.id LIMIT 1) n
     )
-    SELECT array_agg(h.stream ORDER BY h.id) INTO due FROM heads h WHERE h.not_before <= present;
+    SELECT array_agg(h.stream ORDER BY h.id) INTO due FROM heads h WHERE h.not_before <= present OR h.not_before > present + interval '70 minutes';
     INSERT INTO webhook.streams (stream, endpoint) SELECT d.stream, claim.endpoint FROM unnest(due) AS d(stream)
      WHERE NOT EXISTS (SELECT FROM webhook.streams s WHERE s.stream = d.stream) ORDER BY d.stream
         ON CONFLICT ON CONSTRAINT streams_pkey DO NOTHING;
     FOR name, number IN
         SELECT s.stream, s.fence FROM unnest(due) WITH ORDINALITY AS d(stream, place) JOIN webhook.streams s ON s.stream = d.stream
-         WHERE s.lease_until <= present
+         WHERE (s.lease_until <= present OR s.lease_until > present + greatest(claim.lease, interval '10 minutes'))
          ORDER BY d.place LIMIT claim.streams FOR UPDATE OF s SKIP LOCKED
     LOOP
-        SELECT t.id INTO first FROM webhook.tasks t
+        SELECT t.id, t.leased_at INTO first, leased_before FROM webhook.tasks t
          WHERE t.endpoint = claim.endpoint AND t.state IN ('pending', 'leased') AND t.stream = name ORDER BY t.stream, t.id LIMIT 1;
         CONTINUE WHEN first IS NULL;
-        UPDATE webhook.tasks t SET state = 'leased', attempts = t.attempts + 1, fence = number + 1
-         WHERE t.id = first AND t.not_before <= present
-        RETURNING t.id, t.fence, t.attempts, t.action, t.stream, t.delivery_id INTO id, fence, attempt, action, stream, delivery_id;
+        UPDATE webhook.tasks t SET state = 'leased', attempts = t.attempts + 1, fence = number + 1, leased_at = present
+         WHERE t.id = first AND (t.not_before <= present OR t.not_before > present + interval '70 minutes')
+        RETURNING t.id, t.fence, t.attempts, t.action, t.stream, t.delivery_id, t.leased_at INTO id, fence, attempt, action, stream, delivery_id, leased_at;
         CONTINUE WHEN NOT FOUND;
         UPDATE webhook.streams s SET fence = number + 1, lease_until = present + lease WHERE s.stream = name;
         RETURN NEXT;
@@ -256,7 +260,7 @@ $$;
 COMMENT ON FUNCTION webhook.extend(bigint, bigint, interval) IS 'Lets a lease last so long from now. Returns no row if the lease was lost.';
 
 -- +goose StatementBegin
-CREATE FUNCTION webhook.end_task(task bigint, fence bigint, state text, error text, not_before timestamptz) RETURNS SETOF bigint
+CREATE FUNCTION webhook.end_task(task bigint, fence bigint, state text, error text, pause interval) RETURNS SETOF bigint
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -272,7 +276,7 @@ BEGIN
         RETURN;
     END IF;
     UPDATE webhook.tasks t SET state = end_task.state, last_error = coalesce(end_task.error, t.last_error),
-           not_before = coalesce(end_task.not_before, t.not_before),
+           not_before = coalesce(clock_timestamp() + end_task.pause, t.not_before),
            finished_at = CASE WHEN end_task.state IN ('done', 'dead') THEN clock_timestamp() END
      WHERE t.id = end_task.task AND t.state = 'leased' AND t.fence = end_task.fence;
     IF NOT FOUND THEN
@@ -282,19 +286,19 @@ BEGIN
 END
 $$;
 -- +goose StatementEnd
-COMMENT ON FUNCTION webhook.end_task(bigint, bigint, text, text, timestamptz) IS 'Ends the lease of a task, which becomes pending, done or dead. Returns no row, and changes nothing, if the lease was lost.';
+COMMENT ON FUNCTION webhook.end_task(bigint, bigint, text, text, interval) IS 'Ends the lease of a task, which becomes pending, done or dead. A pending task can be claimed after the pause. Returns no row, and changes nothing, if the lease was lost.';
 
 REVOKE ALL ON FUNCTION webhook.add_task(uuid, text, text, text), webhook.request_refresh(text), webhook.claim(text, integer, interval),
     webhook.accept(uuid, timestamptz, text, text, text, text, uuid, uuid, integer, inet, bytea, json, bytea, boolean, text[], text[]),
-    webhook.extend(bigint, bigint, interval), webhook.end_task(bigint, bigint, text, text, timestamptz) FROM PUBLIC;
+    webhook.extend(bigint, bigint, interval), webhook.end_task(bigint, bigint, text, text, interval) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION webhook.add_task(uuid, text, text, text), webhook.request_refresh(text), webhook.claim(text, integer, interval),
     webhook.accept(uuid, timestamptz, text, text, text, text, uuid, uuid, integer, inet, bytea, json, bytea, boolean, text[], text[]),
-    webhook.extend(bigint, bigint, interval), webhook.end_task(bigint, bigint, text, text, timestamptz) TO sallyport_writer;
+    webhook.extend(bigint, bigint, interval), webhook.end_task(bigint, bigint, text, text, interval) TO sallyport_writer;
 REVOKE ALL ON webhook.deliveries, webhook.streams, webhook.tasks, webhook.seen FROM PUBLIC;
 REVOKE ALL ON SEQUENCE webhook.policy_refreshes, webhook.names_refreshes FROM PUBLIC;
 GRANT SELECT, INSERT, DELETE, UPDATE (body) ON webhook.deliveries TO sallyport_writer;
 GRANT SELECT, INSERT, UPDATE (fence, lease_until) ON webhook.streams TO sallyport_writer;
-GRANT SELECT, INSERT, UPDATE (fence, not_before, finished_at, attempts, state, last_error) ON webhook.tasks TO sallyport_writer;
+GRANT SELECT, INSERT, UPDATE (fence, not_before, leased_at, finished_at, attempts, state, last_error) ON webhook.tasks TO sallyport_writer;
 GRANT SELECT, INSERT, DELETE, UPDATE (until, delivery) ON webhook.seen TO sallyport_writer;
 GRANT USAGE, SELECT ON SEQUENCE webhook.policy_refreshes, webhook.names_refreshes TO sallyport_writer;
 
@@ -368,7 +372,7 @@ END
 $$;
 -- +goose StatementEnd
 DROP VIEW audit.webhook_deliveries;
-DROP FUNCTION webhook.end_task(bigint, bigint, text, text, timestamptz);
+DROP FUNCTION webhook.end_task(bigint, bigint, text, text, interval);
 DROP FUNCTION webhook.extend(bigint, bigint, interval);
 DROP FUNCTION webhook.claim(text, integer, interval);
 DROP FUNCTION webhook.accept(uuid, timestamptz, text, text, text, text, uuid, uuid, integer, inet, bytea, json, bytea, boolean, text[], text[]);

@@ -36,6 +36,9 @@ type Task struct {
 	// Stream names the ordered queue that the task belongs to: its endpoint and repository.
 	Stream  string
 	Attempt int // of this lease, from 1. An attempt without a result counts.
+	// Leased is when this lease began, and LeasedBefore when the one before it did, by the
+	// clock of the store. Zero: not known, or there was none.
+	Leased, LeasedBefore time.Time
 
 	Received   time.Time // when the delivery came
 	Receiver   string
@@ -76,7 +79,8 @@ type Store interface {
 	// webhook_unqueued follows it.
 	Done(ctx context.Context, t Task, r TaskResult) error
 	// Retry ends the lease of a task that failed. The task can be claimed again from the
-	// given time on; the rest of its stream waits for it. With the first failure of a task the
+	// given time on, at most an hour from now; the rest of its stream waits for it. The store
+	// keeps the pause until then by its own clock. With the first failure of a task the
 	// event webhook_failed is committed in the same transaction.
 	Retry(ctx context.Context, t Task, at time.Time, cause string) error
 	// Release ends the lease of a task whose attempt was aborted or never began: that is no

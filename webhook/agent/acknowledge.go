@@ -14,9 +14,7 @@ import (
 
 // operations are the operations on one lease.
 var operations = map[string]func(ctx context.Context, s *Server, q *queue, t webhook.Task, r leaseRequest) error{
-	"extend": func(ctx context.Context, s *Server, _ *queue, t webhook.Task, _ leaseRequest) error {
-		return s.result(t, s.c.Store.Extend(ctx, t, s.c.Lease))
-	},
+	"extend": extend,
 	"release": func(ctx context.Context, s *Server, _ *queue, t webhook.Task, _ leaseRequest) error {
 		return s.result(t, s.c.Store.Release(ctx, t))
 	},
@@ -27,6 +25,8 @@ var operations = map[string]func(ctx context.Context, s *Server, q *queue, t web
 
 var errLost = &refusal{http.StatusConflict, "the lease was lost: the acknowledgement changed nothing, and the delivery may be sent again"}
 
+var errTooLong = &refusal{http.StatusConflict, "the lease is not extended: the time budget of the delivery has ended, and the attempt has lasted for an hour"}
+
 // result returns the error of an operation.
 func (s *Server) result(t webhook.Task, err error) error {
 	if errors.Is(err, webhook.ErrLeaseLost) {
@@ -34,6 +34,18 @@ func (s *Server) result(t webhook.Task, err error) error {
 		return errLost
 	}
 	return err
+}
+
+// maxAttempt bounds one attempt once the time budget of its delivery has ended. An agent that
+// extends its lease forever uses the budget up.
+const maxAttempt = time.Hour
+
+func extend(ctx context.Context, s *Server, q *queue, t webhook.Task, _ leaseRequest) error {
+	now := time.Now()
+	if !t.Leased.IsZero() && now.After(t.Leased.Add(maxAttempt)) && !now.Before(t.Received.Add(q.endpoint.RetryFor)) {
+		return errTooLong
+	}
+	return s.result(t, s.c.Store.Extend(ctx, t, s.c.Lease))
 }
 
 func done(ctx context.Context, s *Server, _ *queue, t webhook.Task, r leaseRequest) error {
@@ -55,15 +67,11 @@ func retry(ctx context.Context, s *Server, q *queue, t webhook.Task, r leaseRequ
 	if r.AfterMS < 0 || r.AfterMS > time.Hour.Milliseconds() {
 		return &refusal{http.StatusBadRequest, "after_ms is not from 0 to 3600000"}
 	}
-	now, end := time.Now(), t.Received.Add(q.endpoint.RetryFor)
-	if !now.Before(end) {
+	now := time.Now()
+	if dispatch.BudgetEnded(t, q.endpoint.RetryFor, now) {
 		return dead(ctx, s, q, t, r)
 	}
-	at := now.Add(after)
-	if at.After(end) {
-		at = end
-	}
-	err := s.result(t, s.c.Store.Retry(ctx, t, at, cause(r.Cause)))
+	err := s.result(t, s.c.Store.Retry(ctx, t, dispatch.NextAttempt(t, q.endpoint.RetryFor, now, after), cause(r.Cause)))
 	if err == nil {
 		s.observe(func(o dispatch.Observer) { o.Attempted(t.Endpoint, dispatch.Failed, 0) })
 	}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -132,7 +133,7 @@ func (s *Server) await(ctx context.Context, q *queue, n int, wait time.Duration)
 func (s *Server) leasedTasks(c Credential, q *queue, tasks []webhook.Task) (leased []task, sent []webhook.Task, err error) {
 	size := 0
 	for i, t := range tasks {
-		if cause := dispatch.Unsendable(t); cause != "" {
+		if cause := cmp.Or(dispatch.Unsendable(t), dispatch.Overdue(t, q.endpoint.RetryFor, time.Now())); cause != "" {
 			s.endUnsendable(t, cause)
 			continue
 		}

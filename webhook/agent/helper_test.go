@@ -57,6 +57,8 @@ type store struct {
 	rows   []*row
 	wakes  map[chan string]bool
 	causes map[string]string
+	// withoutTimes takes away the time of the lease before.
+	withoutTimes bool
 }
 
 type row struct {
@@ -98,6 +100,10 @@ func (s *store) Claim(ctx context.Context, endpoint string, n int, lease time.Du
 			continue
 		}
 		r.state, r.expiry = webhook.TaskLeased, now.Add(lease)
+		r.LeasedBefore, r.Leased = r.Leased, now
+		if s.withoutTimes {
+			r.LeasedBefore = time.Time{}
+		}
 		r.Fence++
 		r.Attempt++
 		claimed = append(claimed, r.Task)
@@ -148,6 +154,17 @@ func (s *store) Wake(ctx context.Context) <-chan string {
 		close(c)
 	})
 	return c
+}
+
+// age lets time pass for a delivery, since its receipt and since the lease before.
+func (s *store) age(delivery string, received, leased time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.rows {
+		if r.Delivery == delivery {
+			r.Received, r.Leased = r.Received.Add(-received), r.Leased.Add(-leased)
+		}
+	}
 }
 
 // expire ends the leases of all tasks, as time would.

@@ -27,6 +27,7 @@ type leased struct {
 	Stream     string         `json:"stream"`
 	Attempt    int            `json:"attempt"`
 	Received   time.Time      `json:"received"`
+	Leased     time.Time      `json:"leased_at,omitzero"`
 	Receiver   string         `json:"receiver"`
 	Event      string         `json:"event"`
 	Repository string         `json:"repository"`
@@ -37,7 +38,7 @@ type leased struct {
 // neither the leases of another agent nor make one for a task that it was not given.
 func seal(key [32]byte, t webhook.Task) (string, error) {
 	content, err := json.Marshal(leased{
-		t.ID, t.Fence, t.Delivery, t.Action, t.Endpoint, t.Stream, t.Attempt, t.Received, t.Receiver, t.Event, t.Repository, t.RequestID,
+		t.ID, t.Fence, t.Delivery, t.Action, t.Endpoint, t.Stream, t.Attempt, t.Received, t.Leased, t.Receiver, t.Event, t.Repository, t.RequestID,
 	})
 	if err != nil {
 		return "", err
@@ -66,7 +67,7 @@ func open(key [32]byte, endpoint, lease string) (webhook.Task, error) {
 	}
 	return webhook.Task{
 		ID: l.ID, Fence: l.Fence, Delivery: l.Delivery, Action: l.Action, Endpoint: l.Endpoint, Stream: l.Stream, Attempt: l.Attempt,
-		Received: l.Received, Receiver: l.Receiver, Event: l.Event, Repository: l.Repository, RequestID: l.RequestID,
+		Received: l.Received, Leased: l.Leased, Receiver: l.Receiver, Event: l.Event, Repository: l.Repository, RequestID: l.RequestID,
 	}, nil
 }
 

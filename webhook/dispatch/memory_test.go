@@ -24,6 +24,9 @@ type memory struct {
 	// Each takes a control of the store away.
 	withoutOrder bool
 	early        bool // deliveries are acknowledged before they are committed
+	withoutTimes bool // leases have no times
+	// skew is how far the store's clock is ahead of the dispatcher's.
+	skew time.Duration
 }
 
 type row struct {
@@ -99,6 +102,9 @@ func (m *memory) Claim(ctx context.Context, endpoint string, n int, lease time.D
 				continue
 			}
 			r.state, r.leaseUntil = webhook.TaskLeased, now.Add(lease)
+			if !m.withoutTimes {
+				r.LeasedBefore, r.Leased = r.Leased, now.Add(m.skew)
+			}
 			r.Attempt++
 			r.Fence++
 			claimed = append(claimed, r.Task)

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,7 +20,7 @@ var errLeaseExpired = errors.New("the lease could not be extended in time")
 
 // carryOut sends a task and commits the result. until is when the task's lease ends.
 func (w *worker) carryOut(t webhook.Task, until time.Time) {
-	if cause := unsendable(t, w.endpoint.Action); cause != "" {
+	if cause := cmp.Or(unsendable(t, w.endpoint.Action), Overdue(t, w.endpoint.RetryFor, time.Now())); cause != "" {
 		w.commitDead(t, cause)
 		return
 	}
@@ -108,15 +109,12 @@ func (w *worker) commitResult(t webhook.Task, a Attempt) {
 		})
 		return
 	}
-	now, end := time.Now(), t.Received.Add(w.endpoint.RetryFor)
-	if outcome == Gone || outcome == Rejected && t.Attempt >= maxRejections || !now.Before(end) {
+	now := time.Now()
+	if outcome == Gone || outcome == Rejected && t.Attempt >= maxRejections || BudgetEnded(t, w.endpoint.RetryFor, now) {
 		w.commitDead(t, a.Cause())
 		return
 	}
-	at := now.Add(max(w.d.timing.backoff(t.Attempt), min(a.RetryAfter, w.d.timing.MaxRetryAfter)))
-	if at.After(end) {
-		at = end // the last attempt is at the end of the budget
-	}
+	at := NextAttempt(t, w.endpoint.RetryFor, now, max(w.d.timing.backoff(t.Attempt), min(a.RetryAfter, w.d.timing.MaxRetryAfter)))
 	w.d.log.Warn("webhook delivery failed", "endpoint", w.endpoint.Name, "delivery", t.Delivery, "attempt", t.Attempt, "reason", a.Cause(), "next", at)
 	w.commit(t, "retry", func(ctx context.Context) error { return w.d.store.Retry(ctx, t, at, a.Cause()) })
 }

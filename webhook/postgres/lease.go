@@ -20,6 +20,10 @@ const maxCause = 1000
 // maxClaims bounds the tasks of one call of Claim, which all are in memory.
 const maxClaims = 100
 
+// maxPause bounds the pause between two attempts. A time that is further in the future was
+// written before the clock of the database was set back, and is ignored.
+const maxPause = time.Hour
+
 // Claim implements [webhook.Store].
 func (q *Queue) Claim(ctx context.Context, endpoint string, n int, lease time.Duration) ([]webhook.Task, error) {
 	if n <= 0 {
@@ -27,13 +31,17 @@ func (q *Queue) Claim(ctx context.Context, endpoint string, n int, lease time.Du
 	}
 	var tasks []webhook.Task
 	err := q.transact(ctx, "claim webhook tasks", func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, `SELECT id, fence, attempt, action, stream, delivery_id::text FROM webhook.claim($1, $2, $3) ORDER BY id`, endpoint, min(n, maxClaims), lease)
+		rows, err := tx.Query(ctx, `SELECT id, fence, attempt, action, stream, delivery_id::text, leased_at, leased_before FROM webhook.claim($1, $2, $3) ORDER BY id`, endpoint, min(n, maxClaims), lease)
 		if err != nil {
 			return err
 		}
 		tasks, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (webhook.Task, error) {
-			t := webhook.Task{Endpoint: endpoint}
-			return t, row.Scan(&t.ID, &t.Fence, &t.Attempt, &t.Action, &t.Stream, &t.Delivery)
+			t, before := webhook.Task{Endpoint: endpoint}, (*time.Time)(nil)
+			err := row.Scan(&t.ID, &t.Fence, &t.Attempt, &t.Action, &t.Stream, &t.Delivery, &t.Leased, &before)
+			if before != nil {
+				t.LeasedBefore = *before
+			}
+			return t, err
 		})
 		if err != nil || len(tasks) == 0 {
 			return err
@@ -123,6 +131,7 @@ func (q *Queue) Done(ctx context.Context, t webhook.Task, r webhook.TaskResult) 
 // Retry implements [webhook.Store].
 func (q *Queue) Retry(ctx context.Context, t webhook.Task, at time.Time, cause string) error {
 	cause = audit.Text(cause, maxCause)
+	pause := fmt.Sprintf("%d microseconds", min(max(0, time.Until(at)), maxPause).Microseconds())
 	var failed bool
 	err := q.pool.QueryRow(ctx, `SELECT last_error IS NOT NULL FROM webhook.tasks WHERE id = $1`, t.ID).Scan(&failed)
 	switch {
@@ -131,9 +140,9 @@ func (q *Queue) Retry(ctx context.Context, t webhook.Task, at time.Time, cause s
 	case err != nil:
 		return q.explain("look for an earlier failure of a webhook task", err)
 	case failed:
-		return q.change(ctx, t, "end an attempt of a webhook task", `SELECT webhook.end_task($1, $2, 'pending', $3, $4)`, cause, at)
+		return q.change(ctx, t, "end an attempt of a webhook task", `SELECT webhook.end_task($1, $2, 'pending', $3, $4::text::interval)`, cause, pause)
 	}
-	return q.end(ctx, t, failedEvent(t, cause, "false"), webhook.TaskPending, cause, at)
+	return q.end(ctx, t, failedEvent(t, cause, "false"), webhook.TaskPending, cause, pause)
 }
 
 // Release implements [webhook.Store].
@@ -148,7 +157,7 @@ func (q *Queue) Dead(ctx context.Context, t webhook.Task, cause string) error {
 }
 
 // end ends a lease in the transaction of an event.
-func (q *Queue) end(ctx context.Context, t webhook.Task, e *audit.Event, state webhook.TaskState, cause, at any) error {
+func (q *Queue) end(ctx context.Context, t webhook.Task, e *audit.Event, state webhook.TaskState, cause, pause any) error {
 	var held bool
 	err := q.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM webhook.tasks t JOIN webhook.streams s ON s.stream = t.stream
 		WHERE t.id = $1 AND t.fence = $2 AND t.state = 'leased' AND s.fence = $2)`, t.ID, t.Fence).Scan(&held)
@@ -161,7 +170,7 @@ func (q *Queue) end(ctx context.Context, t webhook.Task, e *audit.Event, state w
 	}
 	kind := e.Kind
 	err = q.recorder.RecordWith(ctx, e, audit.Companion{
-		Statements: []audit.SQLStatement{{SQL: `SELECT webhook.end_task($1, $2, $3, $4, $5)`, Args: []any{t.ID, t.Fence, string(state), cause, at}}},
+		Statements: []audit.SQLStatement{{SQL: `SELECT webhook.end_task($1, $2, $3, $4, $5)`, Args: []any{t.ID, t.Fence, string(state), cause, pause}}},
 		// After end_task, the task is done, dead, pending, or leased again with a larger fence.
 		Applied: audit.SQLStatement{SQL: `SELECT FROM webhook.tasks WHERE id = $1 AND (fence = $2 AND state = $3 OR $3 = 'pending' AND fence > $2)`, Args: []any{t.ID, t.Fence, string(state)}},
 		Void:    func(err error) *audit.Event { return voidEvent(t.Delivery, kind, t.Endpoint, causeLeaseLost, err) },

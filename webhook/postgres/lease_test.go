@@ -134,7 +134,7 @@ func TestLeaseLostMeanwhile(t *testing.T) {
 	accept(t, q, delivery(repoUUID, 1), allowed("jenkins"))
 	task := claim(t, q, "jenkins", time.Minute)
 	// The database takes the lease in front of the audit writer's statement.
-	pgtest.Exec(t, conn, `CREATE OR REPLACE FUNCTION webhook.end_task(task bigint, fence bigint, state text, error text, not_before timestamptz) RETURNS SETOF bigint LANGUAGE sql AS 'SELECT 1::bigint WHERE false'`)
+	pgtest.Exec(t, conn, `CREATE OR REPLACE FUNCTION webhook.end_task(task bigint, fence bigint, state text, error text, pause interval) RETURNS SETOF bigint LANGUAGE sql AS 'SELECT 1::bigint WHERE false'`)
 	if err := q.Done(t.Context(), *task, webhook.TaskResult{}); !errors.Is(err, webhook.ErrLeaseLost) {
 		t.Error(err)
 	}

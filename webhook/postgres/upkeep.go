@@ -14,6 +14,10 @@ const (
 	forgetBatch = 500
 )
 
+// forgetBefore is the time before which a delivery is old by this host's clock ($1) and by that
+// of the database: one clock that jumps deletes nothing.
+const forgetBefore = `least($1::timestamptz, clock_timestamp()) - $3::interval`
+
 // Forgotten is what Forget deleted.
 type Forgotten struct{ Bodies, Deliveries, Keys int64 }
 
@@ -23,18 +27,17 @@ type Forgotten struct{ Bodies, Deliveries, Keys int64 }
 // may call it at a time.
 func (q *Queue) Forget(ctx context.Context, bodyMaxAge time.Duration) (Forgotten, error) {
 	var f Forgotten
-	now := time.Now()
 	for _, step := range []struct {
 		count *int64
 		sql   string
 		args  []any
 	}{
 		{&f.Bodies, `UPDATE webhook.deliveries SET body = NULL WHERE id IN (SELECT d.id FROM webhook.deliveries d
-			WHERE d.body IS NOT NULL AND d.received_at < $1 AND NOT EXISTS (SELECT FROM webhook.tasks t WHERE t.delivery_id = d.id AND t.state IN ('pending', 'leased'))
-			ORDER BY d.received_at LIMIT $2 FOR UPDATE SKIP LOCKED)`, []any{now.Add(-bodyMaxAge), forgetBatch}},
+			WHERE d.body IS NOT NULL AND d.received_at < ` + forgetBefore + ` AND NOT EXISTS (SELECT FROM webhook.tasks t WHERE t.delivery_id = d.id AND t.state IN ('pending', 'leased'))
+			ORDER BY d.received_at LIMIT $2 FOR UPDATE SKIP LOCKED)`, []any{time.Now(), forgetBatch, bodyMaxAge}},
 		{&f.Deliveries, `DELETE FROM webhook.deliveries WHERE id IN (SELECT d.id FROM webhook.deliveries d
-			WHERE d.received_at < $1 AND NOT EXISTS (SELECT FROM webhook.tasks t WHERE t.delivery_id = d.id AND t.state IN ('pending', 'leased'))
-			ORDER BY d.received_at LIMIT $2 FOR UPDATE SKIP LOCKED)`, []any{now.Add(-max(bodyMaxAge, minRowAge)), forgetBatch}},
+			WHERE d.received_at < ` + forgetBefore + ` AND NOT EXISTS (SELECT FROM webhook.tasks t WHERE t.delivery_id = d.id AND t.state IN ('pending', 'leased'))
+			ORDER BY d.received_at LIMIT $2 FOR UPDATE SKIP LOCKED)`, []any{time.Now(), forgetBatch, max(bodyMaxAge, minRowAge)}},
 		{&f.Keys, `DELETE FROM webhook.seen WHERE (receiver, key) IN (SELECT s.receiver, s.key FROM webhook.seen s WHERE s.until < clock_timestamp() LIMIT $1 FOR UPDATE SKIP LOCKED)`, []any{forgetBatch}},
 	} {
 		for {
