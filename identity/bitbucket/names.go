@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/age"
 	"github.com/sallyport/sallyport/internal/bitbucketapi"
 	"github.com/sallyport/sallyport/internal/fair"
 	"github.com/sallyport/sallyport/internal/pause"
@@ -143,7 +144,7 @@ func earlier(a, b time.Time) time.Time {
 }
 
 func (n *names) serves(e *nameEntry, now time.Time) bool {
-	return e != nil && !e.name.FetchedAt.IsZero() && now.Sub(e.name.FetchedAt) < n.config.NameMaxAge
+	return e != nil && !e.name.FetchedAt.IsZero() && !age.Exceeds(e.name.FetchedAt, now, n.config.NameMaxAge-1)
 }
 
 // flightFor requests a name that is not known. It returns the flight to wait for, nil if

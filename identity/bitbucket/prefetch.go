@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/age"
 	"github.com/sallyport/sallyport/internal/bitbucketapi"
 	"github.com/sallyport/sallyport/internal/pause"
 )
@@ -21,7 +22,9 @@ func (n *names) load(ctx context.Context) {
 		return
 	}
 	for _, name := range kept {
-		if name.WorkspaceUUID == n.workspace.UUID && !name.FetchedAt.After(n.now()) {
+		now := n.now()
+		if name.WorkspaceUUID == n.workspace.UUID && !name.FetchedAt.After(now) {
+			name.FetchedAt = age.Anchor(name.FetchedAt, now)
 			n.put(name)
 		}
 	}

@@ -27,6 +27,7 @@ var core = map[string][]string{
 	"internal/uuid":           {},
 	"internal/durable":        {},
 	"internal/pause":          {},
+	"internal/age":            {},
 	"internal/stepapi":        {},
 	"policy/rego/paths":       {},
 	"policy":                  {module + "/identity", module + "/internal/destination", module + "/internal/nearest"},

@@ -73,6 +73,7 @@ var registries = map[string]string{
 	"step/forwarder.Forwarder.conns":               "Config.MaxConnections, and the stream of each",
 	"step/upstream.proxyList.down":                 "the configuration",
 	"webhook/agent.failures.counts":                "4,096 addresses, made again each minute: webhook/agent.TestFailuresAreBounded",
+	"webhook/agent.failures.rejected":              "4,096 credentials that were not valid, made again each minute: webhook/agent.TestFailuresAreBounded",
 	"webhook/agent.failures.recent":                "4,096 credentials that were valid: webhook/agent.TestFailuresAreBounded",
 	"webhook/agent.holds.leases":                   "the tasks of 4,096 claims: webhook/agent.TestHoldsAreBounded",
 	"webhook/agent.holds.requests":                 "the credentials that operators created and that were used",

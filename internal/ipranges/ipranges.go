@@ -7,12 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/netip"
 	"os"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/sallyport/sallyport/internal/age"
 	"github.com/sallyport/sallyport/internal/durable"
 	"github.com/sallyport/sallyport/internal/pause"
 )
@@ -24,7 +26,6 @@ const (
 	fetchTimeout  = 30 * time.Second
 	fetchInterval = time.Hour
 	retryInterval = time.Minute     // after the first error; doubled up to fetchInterval
-	maxSkew       = 5 * time.Minute // a stored list that is further in the future is ignored
 	maxStored     = 1 << 20         // bytes
 )
 
@@ -70,6 +71,7 @@ func (l *List) load() error {
 	if l.config.File == "" {
 		return os.ErrNotExist
 	}
+	now := l.config.Now()
 	info, err := os.Lstat(l.config.File)
 	if err != nil {
 		return err
@@ -77,7 +79,7 @@ func (l *List) load() error {
 	switch {
 	case !info.Mode().IsRegular() || info.Size() > maxStored:
 		return errors.New("the file is not a regular file of at most 1 MiB")
-	case info.ModTime().After(l.config.Now().Add(maxSkew)):
+	case age.Exceeds(info.ModTime(), now, math.MaxInt64):
 		return errors.New("the file's modification time is in the future")
 	}
 	document, err := os.ReadFile(l.config.File)
@@ -88,16 +90,16 @@ func (l *List) load() error {
 	if err != nil {
 		return err
 	}
-	l.networks, l.fetched = networks, info.ModTime()
+	l.networks, l.fetched = networks, age.Anchor(info.ModTime(), now)
 	return nil
 }
 
 // Contains reports whether the address is in a network of the list, and the list is not
-// older than maxAge.
+// older than maxAge. A list from the future of a clock that was set back is too old.
 func (l *List) Contains(a netip.Addr, maxAge time.Duration) bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	if l.fetched.IsZero() || l.config.Now().Sub(l.fetched) > maxAge {
+	if l.fetched.IsZero() || age.Exceeds(l.fetched, l.config.Now(), maxAge) {
 		return false
 	}
 	a = a.Unmap()

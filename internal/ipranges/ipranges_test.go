@@ -142,6 +142,10 @@ func TestAge(t *testing.T) {
 	if !l.Contains(inside, 2*time.Hour) {
 		t.Error("another receiver's maximum age does not count")
 	}
+	now = now.AddDate(0, 0, -1) // the clock is set back
+	if l.Contains(inside, 2*time.Hour) {
+		t.Error("a list from the future is used")
+	}
 }
 
 // TestAgeIsNeeded: without the maximum age, a list of any age would be used.

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"time"
 
+	"github.com/sallyport/sallyport/internal/age"
 	"github.com/sallyport/sallyport/policy/rego"
 	"github.com/sallyport/sallyport/policy/source"
 )
@@ -32,7 +33,7 @@ func (p *Manager) loadLastGood() *source.KeptPolicy {
 	case kept.Origin != p.source.String():
 		p.log.Info("last good policy on disk is from another source; ignored", "source", kept.Origin)
 		return nil
-	case p.maxAge > 0 && time.Since(kept.Confirmed) > p.maxAge:
+	case p.maxAge > 0 && age.Exceeds(kept.Confirmed, time.Now(), p.maxAge):
 		p.log.Warn("last good policy on disk exceeds policy.max_age", "confirmed", kept.Confirmed.UTC().Format(time.RFC3339), "max_age", p.maxAge.String())
 		return nil
 	}

@@ -20,6 +20,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sallyport/sallyport/internal/age"
 	"github.com/sallyport/sallyport/internal/config"
 	"github.com/sallyport/sallyport/internal/worker"
 	"github.com/sallyport/sallyport/policy"
@@ -141,7 +142,7 @@ func (p *Manager) Begin(ctx context.Context) error {
 	p.log.Error("policy rejected at startup; loading last good revision from disk",
 		"revision", set.Revision().Digest, "confirmed", kept.Confirmed.UTC().Format(time.RFC3339), "error", err)
 	p.activate(p.settleBeforeActivation(ctx, set, startWait(set)), offered)
-	p.fromDisk, p.current, p.failure, p.lastConfirmed = true, "", err, kept.Confirmed
+	p.fromDisk, p.current, p.failure, p.lastConfirmed = true, "", err, age.Anchor(kept.Confirmed, time.Now())
 	return nil
 }
 
@@ -304,7 +305,7 @@ func (p *Manager) alreadyLoaded(snapshot *policy.Snapshot, requested bool) bool 
 // policy.max_age, if that is set.
 func (p *Manager) expire(ctx context.Context) {
 	p.mu.Lock()
-	over := p.maxAge > 0 && !p.expired && time.Since(p.lastConfirmed) > p.maxAge
+	over := p.maxAge > 0 && !p.expired && age.Exceeds(p.lastConfirmed, time.Now(), p.maxAge)
 	p.expired = p.expired || over
 	seen := p.lastConfirmed
 	p.mu.Unlock()

@@ -41,7 +41,12 @@ const (
 	maxTasks    = 8         // of one claim
 	maxWait     = 55 * time.Second
 	maxCause    = 300 // bytes
+
+	maxEndpointName = 200 // bytes
 )
+
+// endpointField is the header field of responses that names the credential's endpoint.
+const endpointField = "Sallyport-Endpoint"
 
 type claimRequest struct {
 	Max         int `json:"max"`

@@ -1,9 +1,12 @@
 package agent
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -46,6 +49,53 @@ func TestJenkinsRefusesAForgedPush(t *testing.T) {
 	})
 	if len(j.all()) != 0 {
 		t.Error("Jenkins builds a forged push")
+	}
+}
+
+// TestLogNamesTheEndpoint: the agent's log has the endpoint as the gateway names it.
+func TestLogNamesTheEndpoint(t *testing.T) {
+	g := newGateway(t)
+	local := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Sallyport-Attempt") == "1" {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}))
+	t.Cleanup(local.Close)
+	header, body := pushOf(t, "acme/app")
+	delivery := g.store.add("jenkins", "r", header, body)
+	credential := g.credentials.add("jenkins")
+	client, err := NewClient(ClientConfig{Server: g.http.URL, Credential: func() (string, error) { return credential, nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if name := client.Endpoint(); name != "not known yet" {
+		t.Errorf("before the first response: %q", name)
+	}
+	var log bytes.Buffer // read after Run has ended
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- Run(ctx, Config{Client: client, To: local.URL, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	}()
+	proxytest.Eventually(t, "the delivery is acknowledged", func() bool {
+		state, _ := g.store.state(delivery)
+		return state == webhook.TaskDone
+	})
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	for _, want := range []string{`msg="webhook delivery failed" endpoint=jenkins`, `msg="webhook delivered" endpoint=jenkins`} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log has no %s:\n%s", want, log.String())
+		}
+	}
+	for _, bad := range []string{"a\x1bb", strings.Repeat("a", 201), ""} {
+		client.readEndpoint(http.Header{endpointField: {bad}})
+		if client.Endpoint() != "jenkins" {
+			t.Errorf("%q is taken over", bad)
+		}
 	}
 }
 

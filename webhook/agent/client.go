@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -38,6 +39,8 @@ type Client struct {
 	credential func() (string, error)
 	wait       time.Duration
 	transport  *http.Transport
+
+	endpoint atomic.Pointer[string] // of the credential, as the gateway names it
 
 	mu     sync.Mutex
 	last   int64
@@ -76,6 +79,22 @@ func NewClient(c ClientConfig) (*Client, error) {
 func isLoopback(host string) bool {
 	addr, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && addr.IsLoopback()
+}
+
+// Endpoint returns the name of the credential's endpoint, for the log. Until the gateway has
+// accepted the credential, the text states that it is not known.
+func (c *Client) Endpoint() string {
+	if name := c.endpoint.Load(); name != nil {
+		return *name
+	}
+	return "not known yet"
+}
+
+// readEndpoint keeps the name of the endpoint in a response of the gateway.
+func (c *Client) readEndpoint(h http.Header) {
+	if name := h.Get(endpointField); name != "" && len(name) <= maxEndpointName && printable.IsClean(name) {
+		c.endpoint.Store(&name)
+	}
 }
 
 // Close closes idle connections.
@@ -236,6 +255,7 @@ func (c *Client) post(ctx context.Context, operation string, request any) ([]byt
 	if resp.StatusCode == http.StatusSwitchingProtocols { // the body is the connection, whose reads do not end with ctx
 		return nil, &statusError{operation, resp.StatusCode, "not a response of the protocol"}
 	}
+	c.readEndpoint(resp.Header)
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse+1))
 	switch {
 	case err != nil:

@@ -38,6 +38,9 @@ type Credentials interface {
 	// Find returns the credential with an id. The error wraps [ErrCredential] if there is
 	// none or it is revoked; any other error means that this could not be found out.
 	Find(ctx context.Context, id string) (Credential, error)
+	// Used notes that a request had the credential and its secret. It is called for each such
+	// request.
+	Used(ctx context.Context, id string)
 }
 
 // StoredCredential describes a stored credential without its secrets.

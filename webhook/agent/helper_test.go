@@ -21,6 +21,7 @@ type credentials struct {
 	list map[string]Credential
 	err  error
 	read int
+	used int
 }
 
 func (c *credentials) Find(_ context.Context, id string) (Credential, error) {
@@ -34,6 +35,12 @@ func (c *credentials) Find(_ context.Context, id string) (Credential, error) {
 		return found, nil
 	}
 	return Credential{}, fmt.Errorf("find: %w", ErrCredential)
+}
+
+func (c *credentials) Used(context.Context, string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.used++
 }
 
 // add makes a credential, and returns its text.

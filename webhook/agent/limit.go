@@ -12,6 +12,7 @@ const (
 	maxFailures  = 10   // of one address in a minute
 	maxAddresses = 4096 // counted in a minute; all further ones share one count
 	maxRecent    = 4096 // credentials that were valid in the last minutes
+	maxRejected  = 4096 // credentials that were not valid in a minute, and are not looked up again
 )
 
 // failures counts, by source address, requests whose credential is not valid. A credential
@@ -22,6 +23,9 @@ type failures struct {
 	minute time.Time
 	counts map[netip.Prefix]int
 	recent map[[32]byte]time.Time // by digest of the credential
+	// rejected are the credentials that were not valid in this minute: none of them becomes
+	// valid, so that they need no query.
+	rejected map[[32]byte]bool
 }
 
 // allows reports whether a credential from an address may be checked now.
@@ -42,6 +46,17 @@ func (f *failures) failed(from netip.Prefix, digest [32]byte, now time.Time) {
 	f.turn(now)
 	f.counts[f.key(from)]++
 	delete(f.recent, digest)
+	if len(f.rejected) < maxRejected {
+		f.rejected[digest] = true
+	}
+}
+
+// isRejected reports whether a credential was not valid in this minute.
+func (f *failures) isRejected(digest [32]byte, now time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.turn(now)
+	return f.rejected[digest]
 }
 
 // succeeded remembers a credential that is valid.
@@ -57,7 +72,7 @@ func (f *failures) succeeded(digest [32]byte, now time.Time) {
 // turn begins a new minute. The caller holds the lock.
 func (f *failures) turn(now time.Time) {
 	if f.counts == nil || now.Sub(f.minute) >= time.Minute {
-		f.minute, f.counts = now, make(map[netip.Prefix]int)
+		f.minute, f.counts, f.rejected = now, make(map[netip.Prefix]int), make(map[[32]byte]bool)
 	}
 }
 

@@ -42,9 +42,9 @@ func Run(ctx context.Context, c Config) error {
 	}
 	defer sender.Close()
 	d, err := dispatch.New(dispatch.Config{
-		Store: loggedStore{c.Client, c.Log}, Log: c.Log, Lease: cmp.Or(c.Lease, time.Minute), Timing: c.Timing, AbortClaims: true,
+		Store: loggedStore{c.Client, c.Client, c.Log}, Log: c.Log, Lease: cmp.Or(c.Lease, time.Minute), Timing: c.Timing, AbortClaims: true,
 		// The gateway keeps the time budget.
-		Endpoints: []dispatch.Endpoint{{Name: "local", Send: sender.Send, RetryFor: math.MaxInt64}},
+		Endpoints: []dispatch.Endpoint{{Name: "agent", Label: c.Client.Endpoint, Send: sender.Send, RetryFor: math.MaxInt64}},
 	})
 	if err != nil {
 		return err
@@ -66,14 +66,15 @@ func Run(ctx context.Context, c Config) error {
 // loggedStore logs each delivery that the endpoint accepted.
 type loggedStore struct {
 	webhook.Store
-	log *slog.Logger
+	client *Client
+	log    *slog.Logger
 }
 
 // Done acknowledges a delivery, and logs it by its id, which the gateway's commands accept.
 func (s loggedStore) Done(ctx context.Context, t webhook.Task, r webhook.TaskResult) error {
 	err := s.Store.Done(ctx, t, r)
 	if err == nil {
-		s.log.Info("webhook delivered", "delivery", t.Delivery, "attempt", t.Attempt, "status", r.Status, "duration", r.Duration)
+		s.log.Info("webhook delivered", "endpoint", s.client.Endpoint(), "delivery", t.Delivery, "attempt", t.Attempt, "status", r.Status, "duration", r.Duration)
 	}
 	return err
 }

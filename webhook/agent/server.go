@@ -103,6 +103,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	c, err := s.authenticate(r)
 	if err == nil {
+		w.Header().Set(endpointField, c.Endpoint)
 		end := s.holds.begin(c.ID)
 		defer end()
 		err = s.serve(w, r, c)
@@ -141,6 +142,10 @@ func (s *Server) authenticate(r *http.Request) (Credential, error) {
 	if !s.failures.allows(from, digest, now) {
 		return Credential{}, errTooManyFailures
 	}
+	if s.failures.isRejected(digest, now) {
+		s.failures.failed(from, digest, now)
+		return Credential{}, errInvalidCredential
+	}
 	c, err := find(r.Context(), s.c.Credentials, text)
 	switch {
 	case errors.Is(err, ErrCredential):
@@ -150,6 +155,7 @@ func (s *Server) authenticate(r *http.Request) (Credential, error) {
 		return Credential{}, fmt.Errorf("find credential: %w", err)
 	}
 	s.failures.succeeded(digest, now)
+	s.c.Credentials.Used(r.Context(), c.ID)
 	return c, nil
 }
 

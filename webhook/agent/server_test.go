@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http"
@@ -105,6 +106,25 @@ func TestBadCredentialsAreLimited(t *testing.T) {
 	}
 }
 
+// TestRejectedCredentialIsNotLookedUp: a credential that was not valid costs one query a
+// minute, and the id in it is not used by that.
+func TestRejectedCredentialIsNotLookedUp(t *testing.T) {
+	g := newGateway(t)
+	known := g.credentials.add("jenkins")
+	wrong := known[:len(known)-1] + map[bool]string{true: "1", false: "0"}[known[len(known)-1] == '0']
+	for range maxFailures {
+		if status, _ := g.post(t, wrong, "claim", claimNow); status != http.StatusUnauthorized {
+			t.Errorf("%d", status)
+		}
+	}
+	if g.credentials.read != 1 || g.credentials.used != 0 {
+		t.Errorf("%d reads, %d uses", g.credentials.read, g.credentials.used)
+	}
+	if f := &g.server.failures; f.isRejected(sha256.Sum256([]byte(wrong)), time.Now().Add(time.Minute)) {
+		t.Error("it is remembered after a minute")
+	}
+}
+
 func TestFailuresAreBounded(t *testing.T) {
 	var f failures
 	now := time.Now()
@@ -115,7 +135,10 @@ func TestFailuresAreBounded(t *testing.T) {
 		f.failed(at(i), [32]byte{}, now)
 		f.succeeded([32]byte{byte(i), byte(i >> 8), 1}, now)
 	}
-	if len(f.counts) > maxAddresses+1 || len(f.recent) > maxRecent {
+	for i := range 3 * maxRejected {
+		f.failed(at(0), sha256.Sum256([]byte{byte(i), byte(i >> 8)}), now)
+	}
+	if len(f.counts) > maxAddresses+1 || len(f.recent) > maxRecent || len(f.rejected) > maxRejected {
 		t.Errorf("%d addresses, %d credentials", len(f.counts), len(f.recent))
 	}
 	if f.allows(at(3*maxAddresses), [32]byte{}, now) {

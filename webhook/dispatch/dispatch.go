@@ -27,7 +27,9 @@ const (
 
 // Endpoint is one endpoint that deliveries are sent to.
 type Endpoint struct {
-	Name     string
+	Name string
+	// Label returns the name that the log has; nil: Name. It must not block.
+	Label    func() string
 	RetryFor time.Duration // from the receipt of a delivery; 0: 24 h
 	// Action is the action of the tasks that Send carries out; empty: [webhook.Forward]. A
 	// task with another action becomes a dead letter.

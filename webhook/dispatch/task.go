@@ -29,7 +29,7 @@ func (w *worker) carryOut(t webhook.Task, until time.Time) {
 	case errors.Is(err, webhook.ErrLeaseLost):
 		w.reportLostLease(t)
 	case err != nil: // aborted: no fault of the endpoint
-		w.d.log.Info("webhook delivery aborted", "endpoint", w.endpoint.Name, "delivery", t.Delivery, "attempt", t.Attempt, "reason", err)
+		w.d.log.Info("webhook delivery aborted", "endpoint", w.label(), "delivery", t.Delivery, "attempt", t.Attempt, "reason", err)
 		w.commit(t, "release", func(ctx context.Context) error { return w.d.store.Release(ctx, t) })
 	default:
 		w.d.observer.Attempted(w.endpoint.Name, a.Outcome(), a.Duration)
@@ -115,14 +115,14 @@ func (w *worker) commitResult(t webhook.Task, a Attempt) {
 		return
 	}
 	at := NextAttempt(t, w.endpoint.RetryFor, now, max(w.d.timing.backoff(t.Attempt), min(a.RetryAfter, w.d.timing.MaxRetryAfter)))
-	w.d.log.Warn("webhook delivery failed", "endpoint", w.endpoint.Name, "delivery", t.Delivery, "attempt", t.Attempt, "reason", a.Cause(), "next", at)
+	w.d.log.Warn("webhook delivery failed", "endpoint", w.label(), "delivery", t.Delivery, "attempt", t.Attempt, "reason", a.Cause(), "next", at)
 	w.commit(t, "retry", func(ctx context.Context) error { return w.d.store.Retry(ctx, t, at, a.Cause()) })
 }
 
 func (w *worker) commitDead(t webhook.Task, cause string) {
 	if w.commit(t, "dead letter", func(ctx context.Context) error { return w.d.store.Dead(ctx, t, cause) }) {
 		w.d.observer.DeadLetter(w.endpoint.Name)
-		w.d.log.Error("webhook delivery is a dead letter", "endpoint", w.endpoint.Name, "delivery", t.Delivery, "attempt", t.Attempt, "reason", cause)
+		w.d.log.Error("webhook delivery is a dead letter", "endpoint", w.label(), "delivery", t.Delivery, "attempt", t.Attempt, "reason", cause)
 	}
 }
 
@@ -144,7 +144,7 @@ func (w *worker) commit(t webhook.Task, operation string, call func(context.Cont
 			}
 			return n > 0
 		case n == 0:
-			w.d.log.Error("result of a webhook delivery not committed", "operation", operation, "endpoint", w.endpoint.Name, "delivery", t.Delivery, "error", err)
+			w.d.log.Error("result of a webhook delivery not committed", "operation", operation, "endpoint", w.label(), "delivery", t.Delivery, "error", err)
 		}
 		if !pause.For(w.d.sends, jitter(exponential(w.d.timing.StoreBase, w.d.timing.StoreMax, n))) {
 			return false
@@ -162,5 +162,5 @@ func (d *Dispatcher) commitTimeout() time.Duration {
 
 func (w *worker) reportLostLease(t webhook.Task) {
 	w.d.observer.LeaseLost(w.endpoint.Name)
-	w.d.log.Warn("webhook delivery's lease was lost: the delivery may arrive twice", "endpoint", w.endpoint.Name, "delivery", t.Delivery, "attempt", t.Attempt)
+	w.d.log.Warn("webhook delivery's lease was lost: the delivery may arrive twice", "endpoint", w.label(), "delivery", t.Delivery, "attempt", t.Attempt)
 }

@@ -21,6 +21,14 @@ type worker struct {
 	failures  int // of the store, in succession
 }
 
+// label is the endpoint's name in the log.
+func (w *worker) label() string {
+	if w.endpoint.Label != nil {
+		return w.endpoint.Label()
+	}
+	return w.endpoint.Name
+}
+
 func (w *worker) signal() {
 	select {
 	case w.wake <- struct{}{}:
@@ -67,7 +75,7 @@ func (w *worker) claim(claiming context.Context) time.Duration {
 	if err != nil {
 		w.failures++
 		if w.failures == 1 && claiming.Err() == nil {
-			w.d.log.Error("webhook tasks not claimed", "endpoint", w.endpoint.Name, "error", err)
+			w.d.log.Error("webhook tasks not claimed", "endpoint", w.label(), "error", err)
 		}
 		return jitter(exponential(w.d.timing.StoreBase, w.d.timing.StoreMax, w.failures))
 	}
@@ -122,9 +130,9 @@ func (w *worker) updateBreaker(a Attempt) {
 	after := w.breaker.state(now)
 	switch {
 	case before == Closed && after == Open:
-		w.d.log.Warn("webhook endpoint failed: circuit opened", "endpoint", w.endpoint.Name, "reason", w.cause)
+		w.d.log.Warn("webhook endpoint failed: circuit opened", "endpoint", w.label(), "reason", w.cause)
 	case before != Closed && after == Closed:
-		w.d.log.Info("webhook endpoint recovered: circuit closed", "endpoint", w.endpoint.Name)
+		w.d.log.Info("webhook endpoint recovered: circuit closed", "endpoint", w.label())
 	}
 }
 

@@ -20,7 +20,10 @@ const schemaNeeded = 12
 const poolSize = 4
 
 // Credentials is the store of credentials. It is safe for concurrent use.
-type Credentials struct{ pool *pgxpool.Pool }
+type Credentials struct {
+	pool  *pgxpool.Pool
+	known known
+}
 
 var _ agent.Credentials = (*Credentials)(nil)
 
@@ -35,7 +38,7 @@ func Open(ctx context.Context, url string) (*Credentials, error) {
 		pool.Close()
 		return nil, fmt.Errorf("agent credentials: %w", err)
 	}
-	return &Credentials{pool}, nil
+	return &Credentials{pool: pool, known: known{pool: pool}}, nil
 }
 
 func checkSchema(ctx context.Context, db database.Querier) error {
@@ -52,28 +55,39 @@ func checkSchema(ctx context.Context, db database.Querier) error {
 // Close closes the connections.
 func (c *Credentials) Close() { c.pool.Close() }
 
-// Find implements [agent.Credentials]. It also stores when the credential was last used, at
-// most once a minute; the id is not secret, so that an attempt with a wrong secret counts.
+// Find implements [agent.Credentials]. The row is read for each call, so that a revocation
+// applies at once; unknown ids together cost one query a second.
 func (c *Credentials) Find(ctx context.Context, id string) (agent.Credential, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
+	if err := c.known.check(ctx, id); err != nil {
+		return agent.Credential{}, err
+	}
 	found := agent.Credential{ID: id}
 	var digest, key []byte
-	var used *time.Time
-	err := c.pool.QueryRow(ctx, `SELECT endpoint, digest, lease_key, last_used_at FROM webhook.agent_credentials WHERE id = $1 AND revoked_at IS NULL`, id).
-		Scan(&found.Endpoint, &digest, &key, &used)
+	err := c.pool.QueryRow(ctx, `SELECT endpoint, digest, lease_key FROM webhook.agent_credentials WHERE id = $1 AND revoked_at IS NULL`, id).
+		Scan(&found.Endpoint, &digest, &key)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
+		c.known.forget(id)
 		return agent.Credential{}, fmt.Errorf("agent credential %s: %w", id, agent.ErrCredential)
 	case err != nil:
 		return agent.Credential{}, fmt.Errorf("agent credential %s: %w", id, err)
 	case copy(found.Digest[:], digest) != 32 || copy(found.LeaseKey[:], key) != 32:
 		return agent.Credential{}, fmt.Errorf("agent credential %s: its digest or key does not have 32 bytes", id)
 	}
-	if used == nil || time.Since(*used) > time.Minute {
-		_, _ = c.pool.Exec(ctx, `UPDATE webhook.agent_credentials SET last_used_at = clock_timestamp() WHERE id = $1 AND revoked_at IS NULL`, id) // for the list only
-	}
 	return found, nil
+}
+
+// Used implements [agent.Credentials]. Each instance stores the time at most once a minute;
+// an error is ignored, because the time is for the list only.
+func (c *Credentials) Used(ctx context.Context, id string) {
+	if !c.known.isDue(id) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	_, _ = c.pool.Exec(ctx, `UPDATE webhook.agent_credentials SET last_used_at = clock_timestamp() WHERE id = $1 AND revoked_at IS NULL`, id)
 }
 
 // Add stores a credential. by names the operator who created it.

@@ -44,6 +44,10 @@ func TestCredentials(t *testing.T) {
 	if _, err := c.Find(t.Context(), strings.Repeat("0", 16)); !errors.Is(err, agent.ErrCredential) {
 		t.Errorf("an unknown id: %v", err)
 	}
+	if list, err := c.List(t.Context()); err != nil || !list[0].LastUsedAt.IsZero() {
+		t.Errorf("used before: %+v, %v", list, err)
+	}
+	c.Used(t.Context(), stored.ID)
 	list, err := c.List(t.Context())
 	if err != nil || len(list) != 1 || list[0].Endpoint != "jenkins" || list[0].CreatedBy != "root (uid 0)" || list[0].LastUsedAt.IsZero() || !list[0].RevokedAt.IsZero() {
 		t.Errorf("list %+v, %v", list, err)
