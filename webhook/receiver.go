@@ -47,6 +47,9 @@ type Config struct {
 	// false if the address or the listener has reached its limit. Nil: MaxBody is the only
 	// limit.
 	Reserve func(client netip.Addr, bytes int64) (release func(), ok bool)
+	// Verified is called with the context of a request whose signature is valid; nil: never
+	// called.
+	Verified func(context.Context)
 	// Refused is called for each request that is not a verified delivery; nil: never
 	// called. It must not block.
 	Refused func(netip.Addr, Problem)

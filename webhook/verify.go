@@ -32,6 +32,9 @@ func (r *Receiver) verify(w http.ResponseWriter, req *http.Request, client netip
 	if !r.verified(body, signature) {
 		return nil, SignatureProblem
 	}
+	if r.c.Verified != nil {
+		r.c.Verified(req.Context())
+	}
 	key, ok := singleValue(req.Header, "X-Event-Key")
 	if key == Ping && r.c.Kind == DataCenter {
 		return nil, PingProblem

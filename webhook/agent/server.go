@@ -34,8 +34,11 @@ type ServerConfig struct {
 	// ConnectionClosed returns a channel that is closed with the connection of a request, by
 	// the request's context. Nil, or a nil channel: it is not known.
 	ConnectionClosed func(context.Context) <-chan struct{}
-	Observer         dispatch.Observer // nil: none
-	Log              *slog.Logger      // nil: none
+	// Verified is called with the context of a request whose credential is valid; nil: never
+	// called.
+	Verified func(context.Context)
+	Observer dispatch.Observer // nil: none
+	Log      *slog.Logger      // nil: none
 }
 
 // Server is the HTTP handler of the agents' protocol. It is safe for concurrent use.
@@ -104,6 +107,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c, err := s.authenticate(r)
 	if err == nil {
 		w.Header().Set(endpointField, c.Endpoint)
+		if s.c.Verified != nil {
+			s.c.Verified(r.Context())
+		}
 		end := s.holds.begin(c.ID)
 		defer end()
 		err = s.serve(w, r, c)

@@ -1,6 +1,7 @@
 package listener
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/netip"
@@ -108,11 +109,12 @@ func (s *Server) admit() bool {
 	return true
 }
 
-// evictOldest evicts the oldest idle connection of the address with the most of them. If all
-// connections have requests in progress, the address with the most of those loses its
-// oldest, which it may have opened to keep others out with slow bodies; the only connection
-// of an address is not evicted then.
-func (s *Server) evictOldest() bool { return s.idle.EvictOldest(1) || s.busy.EvictOldest(2) }
+// evictOldest evicts the oldest idle connection of the address with the most of them. If there
+// is none, the address with the most requests in progress that are not verified loses its
+// oldest, also if that is its only one: attackers with many addresses may send slow bodies. A
+// flood keeps a delivery out only if it opens as many connections as there may be while the
+// delivery's body arrives. Connections with a verified request are never evicted.
+func (s *Server) evictOldest() bool { return s.idle.EvictOldest(1) || s.busy.EvictOldest(1) }
 
 // conn is one connection. Its remote address is that of the client, once begin has read
 // the PROXY protocol header. net/http calls RemoteAddr in the connection's own goroutine,
@@ -128,6 +130,7 @@ type conn struct {
 
 	mu                   sync.Mutex
 	requests             int // in progress
+	verified             int // of these
 	ended                bool
 	idleEntry, busyEntry eviction.Entry
 	evicted              atomic.Bool
@@ -189,12 +192,43 @@ func (c *conn) begins() {
 	}
 }
 
-func (c *conn) ends() {
+// verify takes the connection out of the busy ones, which may be evicted.
+func (c *conn) verify() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.requests--; c.requests == 0 {
+	if c.verified++; c.verified == 1 {
+		c.server.busy.Remove(&c.busyEntry)
+	}
+}
+
+func (c *conn) ends(verified bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.requests--
+	if verified {
+		c.verified--
+	}
+	switch {
+	case c.requests == 0:
 		c.server.busy.Remove(&c.busyEntry)
 		c.add(c.server.idle, &c.idleEntry)
+	case verified && c.verified == 0:
+		c.add(c.server.busy, &c.busyEntry)
+	}
+}
+
+// request is one request in progress. Its handler's goroutine alone uses it.
+type request struct {
+	conn     *conn
+	verified bool
+}
+
+// Verified protects the connection of a request from eviction until the response: its sender
+// has a secret. It takes the request's context, and is called by the goroutine of the handler.
+func Verified(ctx context.Context) {
+	if r, ok := ctx.Value(requestKey{}).(*request); ok && !r.verified {
+		r.verified = true
+		r.conn.verify()
 	}
 }
 

@@ -51,7 +51,8 @@ type Config struct {
 	// header.
 	ProxyProtocolFrom []netip.Prefix
 	// MaxConnections is how many clients may be connected at once; 0: 2000. Another one evicts
-	// the oldest idle connection of the address with the most. MaxPerClient is
+	// the oldest idle connection of the address with the most, or one with a request that is
+	// not verified. MaxPerClient is
 	// how many connections one address may have (of IPv6, one /64); 0: 200.
 	MaxConnections, MaxPerClient int
 	// Panicked is called with the value of a panic that no receiver recovered; nil: not.
@@ -116,8 +117,10 @@ func ConnectionClosed(ctx context.Context) <-chan struct{} {
 	return nil
 }
 
-// connKey is the key of a request's connection in its context.
+// connKey is the key of a request's connection in its context, and requestKey that of the
+// request.
 type connKey struct{}
+type requestKey struct{}
 
 // Serve accepts connections until [Server.Shutdown], and then returns nil. Another error
 // means that the listening socket was closed or shut down from outside.
@@ -160,7 +163,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}()
 	if c, ok := r.Context().Value(connKey{}).(*conn); ok {
 		c.begins()
-		defer c.ends()
+		state := &request{conn: c}
+		defer func() { c.ends(state.verified) }()
+		r = r.WithContext(context.WithValue(r.Context(), requestKey{}, state))
 	}
 	if h := s.handlerOf(r); h != nil {
 		h.ServeHTTP(w, r)

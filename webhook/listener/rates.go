@@ -1,6 +1,7 @@
 package listener
 
 import (
+	"container/list"
 	"net/netip"
 	"sync"
 	"time"
@@ -10,30 +11,37 @@ import (
 // sends nothing for so long has its whole burst again, and is forgotten.
 const burstTime = 2 * time.Second
 
-// maxAddresses bounds how many addresses have a bucket of their own. Further addresses
-// share one.
-const maxAddresses = 8192
+const (
+	// maxAddresses bounds how many addresses have a bucket of their own.
+	maxAddresses = 8192
+	// maxForgotten bounds the buckets that one request examines.
+	maxForgotten = 4
+)
 
 // Rates limits the requests per second of each source address (of IPv6, each /64) by token
-// buckets. Memory is bounded: while a flood from many addresses lasts, new addresses
-// share one bucket; an address that is silent is forgotten within 4 s of the next request.
-// It is safe for concurrent use.
+// buckets. Memory is bounded: for a new address, the bucket that was idle for longest and is
+// full again is forgotten, which changes nothing for its address. Only if none is full do
+// further addresses share a bucket. A flood has to send as many requests as maxAddresses
+// addresses are allowed to together for that: with 50 a second, 400,000 a second. It is safe
+// for concurrent use.
 type Rates struct {
 	perSecond float64
 	now       func() time.Time
 
 	mu         sync.Mutex
-	recent     map[netip.Addr]*bucket // with a request since rotated
-	before     map[netip.Addr]*bucket // with a request in the period before, and none since
-	overflow   bucket                 // of the addresses that have no bucket
-	rotated    time.Time
+	buckets    map[netip.Addr]*list.Element // of *bucket
+	idle       list.List                    // of *bucket, the one with the oldest request first
+	overflow   bucket                       // of the addresses that have no bucket
 	maxBuckets int
+	// keepFull keeps full buckets, for a test.
+	keepFull bool
 }
 
 // bucket is a token bucket. The zero bucket is full.
 type bucket struct {
-	used float64 // tokens that were spent and not refilled yet
-	at   time.Time
+	client netip.Addr
+	used   float64 // tokens that were spent and not refilled yet
+	at     time.Time
 }
 
 // NewRates returns limits of so many requests per second. now is the clock; nil: time.Now.
@@ -41,7 +49,7 @@ func NewRates(perSecond int, now func() time.Time) *Rates {
 	if now == nil {
 		now = time.Now
 	}
-	return &Rates{perSecond: float64(perSecond), now: now, recent: map[netip.Addr]*bucket{}, before: map[netip.Addr]*bucket{}, rotated: now(), maxBuckets: maxAddresses}
+	return &Rates{perSecond: float64(perSecond), now: now, buckets: map[netip.Addr]*list.Element{}, maxBuckets: maxAddresses}
 }
 
 // Allow reports whether the address may send another request now, and counts it.
@@ -50,31 +58,63 @@ func (r *Rates) Allow(client netip.Addr) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.now()
-	if now.Sub(r.rotated) >= burstTime {
-		r.before, r.recent, r.rotated = r.recent, map[netip.Addr]*bucket{}, now
-	}
-	return r.bucketOf(client).spend(now, r.perSecond)
+	r.forget(now)
+	return r.bucketOf(client, now).spend(now, r.perSecond)
 }
 
-func (r *Rates) bucketOf(client netip.Addr) *bucket {
-	if b, ok := r.recent[client]; ok {
-		return b
+// forget removes a few buckets that have been full for long.
+func (r *Rates) forget(now time.Time) {
+	for range maxForgotten {
+		oldest := r.idle.Front()
+		if oldest == nil || now.Sub(oldest.Value.(*bucket).at) < burstTime {
+			return
+		}
+		r.remove(oldest)
 	}
-	b, ok := r.before[client]
-	if ok {
-		delete(r.before, client)
-	} else if len(r.recent)+len(r.before) >= r.maxBuckets {
+}
+
+func (r *Rates) remove(e *list.Element) {
+	delete(r.buckets, e.Value.(*bucket).client)
+	r.idle.Remove(e)
+}
+
+func (r *Rates) bucketOf(client netip.Addr, now time.Time) *bucket {
+	if e, ok := r.buckets[client]; ok {
+		r.idle.MoveToBack(e)
+		return e.Value.(*bucket)
+	}
+	if len(r.buckets) >= r.maxBuckets && !r.replaceFull(now) {
 		return &r.overflow
-	} else {
-		b = &bucket{}
 	}
-	r.recent[client] = b
+	b := &bucket{client: client}
+	r.buckets[client] = r.idle.PushBack(b)
 	return b
+}
+
+// replaceFull removes a bucket that is full again, of those with the oldest requests.
+func (r *Rates) replaceFull(now time.Time) bool {
+	e := r.idle.Front()
+	for range maxForgotten {
+		if e == nil || r.keepFull {
+			return false
+		}
+		if b := e.Value.(*bucket); b.left(now, r.perSecond) == 0 {
+			r.remove(e)
+			return true
+		}
+		e = e.Next()
+	}
+	return false
+}
+
+// left returns how many tokens are spent and not refilled at a time.
+func (b *bucket) left(now time.Time, perSecond float64) float64 {
+	return max(0, b.used-now.Sub(b.at).Seconds()*perSecond)
 }
 
 // spend removes one token, and reports whether the bucket had one.
 func (b *bucket) spend(now time.Time, perSecond float64) bool {
-	b.used = max(0, b.used-now.Sub(b.at).Seconds()*perSecond)
+	b.used = b.left(now, perSecond)
 	b.at = now
 	if b.used+1 > perSecond*burstTime.Seconds() {
 		return false

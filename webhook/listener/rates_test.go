@@ -18,8 +18,6 @@ func addressNumber(n int) netip.Addr {
 	return netip.AddrFrom4(b)
 }
 
-func (r *Rates) buckets() int { return len(r.recent) + len(r.before) }
-
 func TestRates(t *testing.T) {
 	t.Parallel()
 	c := &clock{time.Unix(1e9, 0)}
@@ -55,8 +53,8 @@ func TestRates(t *testing.T) {
 	}
 }
 
-// TestRatesAreBounded: a flood from many addresses takes bounded memory, its new addresses
-// share one bucket, known addresses keep theirs, and the memory is released.
+// TestRatesAreBounded: a flood from many addresses at one moment takes bounded memory, its new
+// addresses share one bucket, known addresses keep theirs, and the memory is released.
 func TestRatesAreBounded(t *testing.T) {
 	t.Parallel()
 	c := &clock{time.Unix(1e9, 0)}
@@ -69,18 +67,51 @@ func TestRatesAreBounded(t *testing.T) {
 			allowed++
 		}
 	}
-	if r.buckets() > maxAddresses || allowed > maxAddresses+10 {
-		t.Errorf("%d buckets, and %d requests are allowed", r.buckets(), allowed)
+	if len(r.buckets) > maxAddresses || r.idle.Len() != len(r.buckets) || allowed > maxAddresses+10 {
+		t.Errorf("%d buckets, %d in order, and %d requests are allowed", len(r.buckets), r.idle.Len(), allowed)
 	}
 	if !r.Allow(known) {
 		t.Error("a known address is refused during a flood from others")
 	}
-	for range 2 {
-		c.at = c.at.Add(2 * burstTime)
+	c.at = c.at.Add(2 * burstTime)
+	for range maxAddresses/maxForgotten + 1 {
 		r.Allow(known)
 	}
-	if r.buckets() != 1 {
-		t.Errorf("%d buckets remain after the flood", r.buckets())
+	if len(r.buckets) != 1 || r.idle.Len() != 1 {
+		t.Errorf("%d buckets remain after the flood", len(r.buckets))
+	}
+}
+
+// TestFloodFromManyAddresses: 65,536 addresses, as of one IPv6 /48, send 100,000 requests a
+// second. An address that is new among them is allowed each of its requests, and an attacker's
+// address no more than its rate. If full buckets were kept, the address would share the
+// attackers' bucket.
+func TestFloodFromManyAddresses(t *testing.T) {
+	t.Parallel()
+	for name, without := range map[string]bool{"control": false, "needed": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := &clock{time.Unix(1e9, 0)}
+			r := NewRates(50, c.now)
+			r.keepFull = without
+			greedy, refused, used := addressNumber(1<<20), 0, 0
+			for n := range 300_000 { // three seconds
+				c.at = c.at.Add(10 * time.Microsecond)
+				r.Allow(addressNumber(n % 65_536))
+				if n%100 == 0 && r.Allow(greedy) { // 1,000 a second
+					used++
+				}
+				if n%100_000 == 50_000 && !r.Allow(addressNumber(1<<21+n)) {
+					refused++
+				}
+			}
+			if (refused > 0) != without || len(r.buckets) > maxAddresses {
+				t.Errorf("%d of 3 new addresses are refused, %d buckets", refused, len(r.buckets))
+			}
+			if used > 3*50+100 {
+				t.Errorf("one address made %d requests in three seconds", used)
+			}
+		})
 	}
 }
 
@@ -93,7 +124,7 @@ func TestRateBoundIsNeeded(t *testing.T) {
 	for n := range 2 * maxAddresses {
 		r.Allow(addressNumber(n))
 	}
-	if r.buckets() != 2*maxAddresses {
-		t.Errorf("%d buckets", r.buckets())
+	if len(r.buckets) != 2*maxAddresses {
+		t.Errorf("%d buckets", len(r.buckets))
 	}
 }

@@ -92,7 +92,7 @@ func Open(ctx context.Context, c Config) (_ *Delivery, err error) {
 		if d.credentials, err = agentpg.Open(ctx, c.URL); err != nil {
 			return nil, err
 		}
-		d.agents, err = agent.NewServer(agent.ServerConfig{Store: d.queue, Credentials: d.credentials, Endpoints: agents, ConnectionClosed: listener.ConnectionClosed, Observer: observer, Log: c.Log})
+		d.agents, err = agent.NewServer(agent.ServerConfig{Store: d.queue, Credentials: d.credentials, Endpoints: agents, ConnectionClosed: listener.ConnectionClosed, Verified: listener.Verified, Observer: observer, Log: c.Log})
 		if err != nil {
 			return nil, err
 		}

@@ -115,6 +115,7 @@ func (g *Gateway) newReceiver(rc config.WebhookReceiver, decider webhook.Decider
 		AcceptsFrom: g.acceptsFrom(rc),
 		Allow:       listener.NewRates(rc.RequestsPerSecond, nil).Allow,
 		Reserve:     g.server.Reserve,
+		Verified:    listener.Verified,
 		Refused: func(client netip.Addr, p webhook.Problem) {
 			r.refused(p)
 			g.sources.Add(rc.Name, client, string(p))
