@@ -265,6 +265,7 @@ func TestCommandsReadTheirMonth(t *testing.T) {
 		"host pattern": {Hosts: []string{"*.none.example"}}, "port": {Ports: []int32{1}}, "client": {Clients: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}},
 		"revision": {Revisions: []string{"none"}}, "step": {Steps: []string{"33333333-0000-4000-9000-ffffffffffff"}}, "pipeline": {Pipelines: []string{"33333333-0000-4000-9000-ffffffffffff"}},
 		"build": {Builds: []int64{1}}, "decision": {Decisions: []string{"019a0000-0000-7000-8000-000000000003"}}, "writer": {Writers: []string{"none"}},
+		"receiver": {Receivers: []string{"none"}}, "event key": {EventKeys: []string{"repo:push"}}, "endpoint": {Endpoints: []string{"none"}}, "delivery": {Deliveries: []string{"019a0000-0000-7000-8000-000000000003"}},
 		"no self-tests": {ExcludeSelfTests: true}, "nothing": {},
 	} {
 		q.Since, q.Until, q.Limit = since, until, 100

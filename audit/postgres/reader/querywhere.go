@@ -29,6 +29,10 @@ type Filter struct {
 	Steps, Pipelines, Decisions []string // UUIDs
 	Builds                      []int64  // build numbers
 	Writers                     []string
+	// Of webhook deliveries: the configured receiver, Bitbucket's event key, an endpoint or
+	// resource that the delivery is routed to, and the delivery's id. If one is given, only
+	// events about deliveries match.
+	Receivers, EventKeys, Endpoints, Deliveries []string
 	// ExcludeSelfTests leaves out the decisions about probes of the self-test, and
 	// the ends of what these allowed.
 	ExcludeSelfTests bool
@@ -46,7 +50,7 @@ type Filter struct {
 
 // selective reports whether an index finds the few events that are meant.
 func (q *Filter) selective() bool {
-	return len(q.Decisions) > 0 || len(q.Writers) > 0 || q.few != nil
+	return len(q.Decisions) > 0 || len(q.Writers) > 0 || q.ofDeliveries() || q.few != nil
 }
 
 // arguments numbers the parameters of a statement.
@@ -104,6 +108,7 @@ func (q *Filter) where(a *arguments) string {
 	if of := q.whereDecided(a); of != "" {
 		conditions = append(conditions, q.orItsEnd(a, of))
 	}
+	conditions = append(conditions, q.whereDeliveries(a)...)
 	add(q.ExcludeSelfTests, func() string { return notSelfTest })
 	return strings.Join(conditions, "\n   AND ")
 }

@@ -27,6 +27,7 @@ type filterFlags struct {
 	ports                                  *[]int32
 	builds                                 *[]int64
 	wouldDeny, selfTests                   *bool
+	webhooks                               webhookFlags
 	flagged                                func(name string) bool
 }
 
@@ -56,6 +57,7 @@ func addFilterFlags(c *cobra.Command, from auditdb.Flags, since string) *filterF
 		selfTests:    c.Flags().Bool("self-tests", false, "include the probes of the self-test, which are left out otherwise"),
 		flagged:      func(name string) bool { return c.Flags().Changed(name) },
 	}
+	f.webhooks = addWebhookFlags(c, from)
 	cli.Complete(c, "kind", KindNames()...)
 	cli.Complete(c, "verdict", "allow", "deny")
 	cli.Complete(c, "mode", "enforce", "report")
@@ -105,6 +107,7 @@ func (f *filterFlags) filter(now time.Time) (*auditreader.Filter, error) {
 		}
 	}
 	q.Steps, q.Pipelines, q.Decisions = f.uuids("--step", *f.steps, problem), f.uuids("--pipeline", *f.pipelines, problem), f.uuids("--decision", *f.decisions, problem)
+	f.webhooks.set(q, f, problem)
 	for _, host := range *f.hosts {
 		pattern, err := hostPattern(host)
 		problem(err)
@@ -206,6 +209,7 @@ func (q *query) parameters() []byte {
 		"kind": q.filter.Kinds, "verdict": q.filter.Verdicts, "mode": q.filter.Modes, "reason": q.filter.Reasons, "rule": q.filter.Rules,
 		"workspace": q.filter.Workspaces, "repository": q.filter.Repositories, "deployment": q.filter.Deployments, "host": q.filter.Hosts,
 		"revision": q.filter.Revisions, "step": q.filter.Steps, "pipeline": q.filter.Pipelines, "decision": q.filter.Decisions, "writer": q.filter.Writers,
+		"receiver": q.filter.Receivers, "event": q.filter.EventKeys, "endpoint": q.filter.Endpoints, "delivery": q.filter.Deliveries,
 	} {
 		if len(values) > 0 {
 			given[name] = values
