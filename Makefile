@@ -102,6 +102,10 @@ clients: clients-needs ## run every client against the proxy in every way, and w
 clients-needs: needs ## install the clients that this machine lacks: Debian's, npm's and Go's
 	@sh tools/clients/needs.sh
 
+.PHONY: kubernetes
+kubernetes: ## run the refresh of resources against a real kube-apiserver (the first build takes minutes)
+	cd tools/kubernetes && GOFLAGS=-mod=mod $(GO) test -vet=off -v -count=1 -timeout 10m ./...
+
 fmt: ## format the sources
 	gofmt -w $$(git ls-files '*.go')
 
