@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,11 +23,13 @@ import (
 )
 
 // BenchmarkTunnel measures the time from the tool's connection to the response to its
-// CONNECT, directly to Sallyport with TLS, through this forwarder, and through bare goproxy
-// as a forwarder: for one tunnel with a pause before it, for one after the other without a
-// pause, and for 64 at once.
+// CONNECT: directly to Sallyport with TLS, through this forwarder, and through bare goproxy
+// as a forwarder, with and without a TLS session cache. Each iteration runs all of them in
+// turn, so that other work on the machine delays them equally: one tunnel after a pause,
+// one after the other without a pause, and 64 at once. The processor time is that of the
+// whole process: tool, forwarder, Sallyport and target.
 //
-//	go test -run xxx -bench Tunnel -count 5 ./step/forwarder
+//	go test -run xxx -bench Tunnel -benchtime 40x ./step/forwarder
 func BenchmarkTunnel(b *testing.B) {
 	s := steptest.Start(b)
 	target := "allowed.test:" + proxytest.Serve(b, proxytest.Echo).Port
@@ -40,21 +43,88 @@ func BenchmarkTunnel(b *testing.B) {
 	resuming := client.Clone()
 	resuming.ClientSessionCache = tls.NewLRUClientSessionCache(64)
 	e := startAt(b, s, nil)
-	for _, way := range []struct {
-		name string
-		open func() net.Conn
-	}{
-		{"direct", direct(b, s, client)},
-		{"direct-resuming", direct(b, s, resuming)},
-		{"forwarder", plain(b, e.address)},
-		{"goproxy", plain(b, bareGoproxy(b, s, client))},
-		{"goproxy-resuming", plain(b, bareGoproxy(b, s, resuming))},
-	} {
-		open := func() { openTunnel(b, way.open(), target) }
-		b.Run(way.name+"/one", func(b *testing.B) { measure(b, 1, func() { time.Sleep(5 * time.Millisecond) }, open) })
-		b.Run(way.name+"/one-by-one", func(b *testing.B) { measure(b, 1, func() {}, open) })
-		b.Run(way.name+"/64-at-once", func(b *testing.B) { measure(b, 64, func() {}, open) })
+	ways := []*way{
+		{name: "direct", open: direct(b, s, client)},
+		{name: "direct-resuming", open: direct(b, s, resuming)},
+		{name: "forwarder", open: plain(b, e.address)},
+		{name: "goproxy", open: plain(b, bareGoproxy(b, s, client))},
+		{name: "goproxy-resuming", open: plain(b, bareGoproxy(b, s, resuming))},
 	}
+	for _, load := range []struct {
+		name         string
+		many, rounds int
+	}{
+		{"one", 1, 1},
+		{"one-by-one", 1, 10},
+		{"64-at-once", 64, 1},
+	} {
+		b.Run(load.name, func(b *testing.B) {
+			for _, w := range ways {
+				w.took, w.cpu = nil, 0
+			}
+			for i := 0; b.Loop(); i++ {
+				for j := range ways {
+					w := ways[(i+j)%len(ways)] // each is once the first
+					w.measure(load.many, load.rounds, func() { openTunnel(b, w.open(), target) })
+				}
+			}
+			for _, w := range ways {
+				w.report(b)
+			}
+		})
+	}
+}
+
+// way is one way to a target.
+type way struct {
+	name string
+	open func() net.Conn
+
+	mu   sync.Mutex
+	took []time.Duration
+	cpu  time.Duration
+}
+
+// settle is the time for what a way does after its tunnels are open, such as filling a
+// pool: its processor time counts, and does not delay the next way.
+const settle = 20 * time.Millisecond
+
+// measure runs do many times at once, in some rounds without a pause.
+func (w *way) measure(many, rounds int, do func()) {
+	before := processorTime()
+	for range rounds {
+		var group sync.WaitGroup
+		for range many {
+			group.Go(func() {
+				began := time.Now()
+				do()
+				took := time.Since(began)
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				w.took = append(w.took, took)
+			})
+		}
+		group.Wait()
+	}
+	time.Sleep(settle)
+	w.cpu += processorTime() - before
+}
+
+// report reports the median and the 95th percentile of the durations, and the processor
+// time of one tunnel.
+func (w *way) report(b *testing.B) {
+	slices.Sort(w.took)
+	b.ReportMetric(0, "ns/op") // of all ways together
+	b.ReportMetric(float64(w.took[len(w.took)/2].Microseconds()), w.name+"-µs-median")
+	b.ReportMetric(float64(w.took[len(w.took)*95/100].Microseconds()), w.name+"-µs-p95")
+	b.ReportMetric(float64(w.cpu.Microseconds())/float64(len(w.took)), w.name+"-µs-cpu")
+}
+
+// processorTime is that of this process so far.
+func processorTime() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // direct connects to Sallyport itself.
@@ -108,29 +178,4 @@ func openTunnel(b *testing.B, c net.Conn, target string) {
 	if err != nil || resp.StatusCode != http.StatusOK {
 		b.Errorf("%v, %v", resp, err)
 	}
-}
-
-// measure runs do many times at once in each iteration, after a pause, and reports the
-// median and the 95th percentile of its duration.
-func measure(b *testing.B, many int, pause, do func()) {
-	var mu sync.Mutex
-	var all []time.Duration
-	for b.Loop() {
-		pause()
-		var group sync.WaitGroup
-		for range many {
-			group.Go(func() {
-				began := time.Now()
-				do()
-				took := time.Since(began)
-				mu.Lock()
-				defer mu.Unlock()
-				all = append(all, took)
-			})
-		}
-		group.Wait()
-	}
-	slices.Sort(all)
-	b.ReportMetric(float64(all[len(all)/2].Microseconds()), "µs-median")
-	b.ReportMetric(float64(all[len(all)*95/100].Microseconds()), "µs-p95")
 }

@@ -121,9 +121,7 @@ func (c *Client) connectOnce(ctx context.Context, target string, t token.Token) 
 	if err != nil {
 		return nil, nil, err
 	}
-	// The next connection is opened when this one has its response: a handshake takes
-	// processor time.
-	defer c.pool.refill()
+	defer c.pool.refillLater()
 	return c.ask(ctx, conn, target, t)
 }
 

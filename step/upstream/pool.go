@@ -26,6 +26,7 @@ type pool struct {
 	waiters []chan<- dialed // the oldest first; each has a place for one result
 	dialing int
 	demand  []time.Time // when connections were used, within maxAge; at most max
+	later   *time.Timer // of refillLater; nil: none
 	closed  bool
 	dials   sync.WaitGroup
 }
@@ -50,7 +51,7 @@ func newPool(ctx context.Context, maximum int, maxAge time.Duration, dial func(c
 }
 
 // get returns a connection on which nothing has been sent: a ready one that is alive, or
-// the next one that is opened. Call refill after its use has begun.
+// the next one that is opened. Call refillLater after its use has begun.
 func (p *pool) get(ctx context.Context) (*conn, error) {
 	for {
 		r, result := p.pop()
@@ -140,6 +141,25 @@ func (p *pool) refill() {
 	}
 }
 
+// refillDelay is the time from the use of a connection to the opening of the next one.
+const refillDelay = 3 * time.Millisecond
+
+// refillLater is refill after refillDelay. Until then, the tool receives its response and
+// sends its first bytes: a handshake at this time would delay both.
+func (p *pool) refillLater() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.later != nil || p.closed {
+		return
+	}
+	p.later = time.AfterFunc(refillDelay, func() {
+		p.mu.Lock()
+		p.later = nil
+		p.mu.Unlock()
+		p.refill()
+	})
+}
+
 // open opens one connection in the background. p.mu is held.
 func (p *pool) open() {
 	p.dialing++
@@ -217,6 +237,9 @@ func (p *pool) close() {
 		_ = r.Close()
 	}
 	p.ready = nil
+	if p.later != nil {
+		p.later.Stop()
+	}
 	p.mu.Unlock()
 	p.dials.Wait()
 }

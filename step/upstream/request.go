@@ -51,7 +51,7 @@ func (c *Client) getRetrying(ctx context.Context) (Stream, *proxy, error) {
 	for {
 		conn, err := c.pool.get(ctx)
 		if err == nil {
-			c.pool.refill()
+			c.pool.refillLater()
 			return conn.Stream, conn.proxy, nil
 		}
 		if isCertificate(err) || !attempts.wait(ctx) {
