@@ -189,6 +189,7 @@ func TestFailedStart(t *testing.T) {
 		{"forward", "", "--forward 1:2", "not a forwarded port"},
 		{"relative session", "export SALLYPORT_STEP_SESSION=x\n", "", "not absolute"},
 		{"session of others", "mkdir \"$TMPDIR/s\"; chmod 755 \"$TMPDIR/s\"; export SALLYPORT_STEP_SESSION=\"$TMPDIR/s\"\n", "", "chmod 700"},
+		{"directory of others", "mkdir \"$TMPDIR/o\"; chmod 777 \"$TMPDIR/o\"; export SALLYPORT_STEP_SESSION=\"$TMPDIR/o/s\"\n", "", "other users can write"},
 	}
 	eachShell(t, func(t *testing.T, s *step) {
 		for _, row := range rows {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"path/filepath"
 	"syscall"
 
 	"github.com/sallyport/sallyport/internal/printable"
@@ -32,8 +31,13 @@ func Call(ctx context.Context, path string, request Request, result any) error {
 	if err != nil {
 		return err
 	}
+	address, done, err := d.socketAddress()
+	if err != nil {
+		return err
+	}
+	defer done()
 	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "unix", filepath.Join(d.path, socketName))
+	conn, err := dialer.DialContext(ctx, "unix", address)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
 		return ErrNotRunning
 	}

@@ -25,9 +25,6 @@ const (
 	runningName = "running"
 )
 
-// maxSocketPath is the length of a path in sockaddr_un (unix(7)), without the final zero.
-const maxSocketPath = 107
-
 // Dir is the directory of a session: absolute, of the process's user, with mode 0700.
 type Dir struct{ path string }
 
@@ -45,15 +42,15 @@ func Path(getenv func(string) string) (string, error) {
 	if !filepath.IsAbs(path) {
 		return "", fmt.Errorf("session: the directory %q is not absolute: set %s or TMPDIR to an absolute path", path, Variable)
 	}
-	if path = filepath.Clean(path); len(filepath.Join(path, socketName)) > maxSocketPath {
-		return "", fmt.Errorf("session: the path of the directory %q is too long for a socket (%d bytes): set TMPDIR to a shorter path", path, maxSocketPath)
-	}
-	return path, nil
+	return filepath.Clean(path), nil
 }
 
 // Create returns the directory, and creates it if it does not exist. It refuses a
 // directory that another user could have prepared.
 func Create(path string) (Dir, error) {
+	if err := checkAncestors(path); err != nil {
+		return Dir{}, err
+	}
 	for {
 		if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return Dir{}, fmt.Errorf("session: create the directory: %w", err)
@@ -65,8 +62,16 @@ func Create(path string) (Dir, error) {
 	}
 }
 
-// Open returns an existing directory. The error is [fs.ErrNotExist] if there is none.
+// Open returns an existing directory. It refuses one that another user can open, prepare
+// or replace. The error is [fs.ErrNotExist] if there is none.
 func Open(path string) (Dir, error) {
+	return open(path, checkAncestors)
+}
+
+func open(path string, checkAncestors func(path string) error) (Dir, error) {
+	if err := checkAncestors(path); err != nil {
+		return Dir{}, err
+	}
 	info, err := os.Lstat(path)
 	if err != nil {
 		return Dir{}, fmt.Errorf("session: %w", err)

@@ -19,6 +19,7 @@ const maxClients = 8
 // Server is the control socket of a running forwarder.
 type Server struct {
 	listener *net.UnixListener
+	path     string // of the socket
 	handle   func(context.Context, Request) (result any, err error)
 	admit    func(*net.UnixConn) error
 	slots    chan struct{}
@@ -33,20 +34,29 @@ func Listen(d Dir, handle func(context.Context, Request) (result any, err error)
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("session: %w", err)
 	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	address, done, err := d.socketAddress()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: address, Net: "unix"})
 	if err != nil {
 		return nil, fmt.Errorf("session: %w", err)
 	}
+	l.SetUnlinkOnClose(false) // the address is valid until done
 	if err := os.Chmod(path, 0o600); err != nil {
 		_ = l.Close()
 		return nil, fmt.Errorf("session: %w", err)
 	}
-	return &Server{listener: l, handle: handle, admit: admitOwner, slots: make(chan struct{}, maxClients)}, nil
+	return &Server{listener: l, path: path, handle: handle, admit: admitOwner, slots: make(chan struct{}, maxClients)}, nil
 }
 
 // Serve serves requests until the context ends, and returns when all have ended.
 func (s *Server) Serve(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() { _ = s.listener.Close() })
+	stop := context.AfterFunc(ctx, func() {
+		_ = os.Remove(s.path)
+		_ = s.listener.Close()
+	})
 	defer stop()
 	defer s.routines.Wait()
 	for {
