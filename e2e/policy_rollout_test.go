@@ -14,7 +14,7 @@ import (
 )
 
 // TestPolicyRollout: every repository that was seen, has rules, or is listed, with
-// what it did.
+// what it did, and which of its tunnels enforce mode would close.
 func TestPolicyRollout(t *testing.T) {
 	t.Parallel()
 	old := tree(t, oldTree)
@@ -30,6 +30,18 @@ func TestPolicyRollout(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// Tunnels that only report mode let continue: of one target for two reasons, of another
+	// for a reason that no key accepts, and one of the self-test.
+	for _, c := range [][2]string{{"fonts.example:443", "hello_encrypted"}, {"fonts.example:443", "hello_missing"}, {"front.example:443", "hello_mismatch"}, {"probe.example:443", "hello_invalid"}} {
+		e := s.event("acme/website", "", "main", c[0])
+		e.Kind, e.Verdict, e.Reason, e.Input, e.CloseReason = audit.KindWouldClose, "", "", nil, c[1]
+		if c[1] == "hello_invalid" {
+			e.CredentialKind = "self_test"
+		}
+		if err := s.log.Record(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
 	// Known by name from before that time.
 	s.exec(t, `INSERT INTO identity.repositories VALUES (gen_random_uuid(), gen_random_uuid(), now() - interval '1 year', NULL, now() - interval '1 year', 'acme', 'acme/asleep', 'PAY')`)
 	list := filepath.Join(t.TempDir(), "repositories.txt")
@@ -38,12 +50,14 @@ func TestPolicyRollout(t *testing.T) {
 	}
 	output := s.run(0, "rollout", old, "--repositories", list)
 	for _, row := range []string{
-		`(?m)^acme/website +20\S+Z +report +2 +0 +1$`,
-		`(?m)^acme/payments +20\S+Z +enforce +0 +3 +4  own$`,
-		`(?m)^acme/tools +20\S+Z +- +0 +0 +0$`,
-		`(?m)^acme/silent +never +- +0 +0 +0$`,
-		`(?m)^acme/asleep +never +- +0 +0 +0$`,
-		`(?m)^5 repositories: 1 enforced, 1 with something that would be denied, 2 never seen$`,
+		`(?m)^acme/website +20\S+Z +report +2 +3 +0 +1$`,
+		`(?m)^acme/payments +20\S+Z +enforce +0 +0 +3 +4  own$`,
+		`(?m)^acme/tools +20\S+Z +- +0 +0 +0 +0$`,
+		`(?m)^acme/silent +never +- +0 +0 +0 +0$`,
+		`(?m)^acme/asleep +never +- +0 +0 +0 +0$`,
+		`(?m)^acme/website +- +fonts.example:443 +2 +20\S+Z +hello_encrypted, hello_missing +"ech": true, "no_sni": true$`,
+		`(?m)^acme/website +- +front.example:443 +1 +20\S+Z +hello_mismatch +no key accepts hello_mismatch: correct the client$`,
+		`(?m)^5 repositories: 1 enforced, 1 with something that would be denied or closed, 2 never seen$`,
 	} {
 		if !regexp.MustCompile(row).MatchString(output) {
 			t.Errorf("it does not say %s:\n%s", row, output)
@@ -54,8 +68,20 @@ func TestPolicyRollout(t *testing.T) {
 			Repository string
 			Refused    int
 			WouldDeny  int `json:"would_deny"`
+			WouldClose int `json:"would_close"`
+			Continued  []struct {
+				Target      string
+				Tunnels     int
+				Relaxations []string
+			} `json:"would_close_targets"`
 		}
 	}](t, runCommand(t, 0, "policy", "rollout", "--export", s.exported(), "--format", "json"))
+	if r := got.Repositories[0]; r.WouldClose != 3 || len(r.Continued) != 2 || r.Continued[0].Target != "fonts.example:443" || r.Continued[0].Tunnels != 2 || len(r.Continued[0].Relaxations) != 2 || len(r.Continued[1].Relaxations) != 0 {
+		t.Errorf("of the export: %+v", r)
+	}
+	// audit stats counts the same.
+	checkContains(t, runCommand(t, 0, "audit", "stats", "--database-url-file", s.urlFile),
+		"report mode let 3 tunnels continue that enforce mode closes for their first bytes", "tunnels that enforce mode closes, 3 of 3 targets")
 	if len(got.Repositories) != 3 || got.Repositories[0].WouldDeny != 2 || got.Repositories[2].Repository != "acme/website" && got.Repositories[0].Repository != "acme/website" {
 		t.Errorf("%+v", got)
 	}
@@ -74,9 +100,9 @@ func TestPolicyRolloutReadsBitbucket(t *testing.T) {
 	for i := range 150 {
 		w.Workspace.AddRepository(fmt.Sprintf("quiet-%03d", i), "PAY")
 	}
-	checkContains(t, w.operatorCommand(t, 0, "policy", "rollout", w.policy, "--without-bitbucket"), "1 repositories: 0 enforced, 0 with something that would be denied, 1 never seen")
+	checkContains(t, w.operatorCommand(t, 0, "policy", "rollout", w.policy, "--without-bitbucket"), "1 repositories: 0 enforced, 0 with something that would be denied or closed, 1 never seen")
 	output := w.operatorCommand(t, 0, "policy", "rollout", w.policy)
-	checkContains(t, output, "acme/payments   never", "acme/quiet-149  never", "153 repositories: 0 enforced, 0 with something that would be denied, 153 never seen")
+	checkContains(t, output, "acme/payments   never", "acme/quiet-149  never", "153 repositories: 0 enforced, 0 with something that would be denied or closed, 153 never seen")
 
 	second := func(f bitbuckettest.Fault) bitbuckettest.Fault {
 		f.Match = func(r *http.Request) bool { return r.URL.Query().Has("page") }

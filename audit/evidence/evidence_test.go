@@ -131,6 +131,7 @@ func TestCounts(t *testing.T) {
 		"tables/outcomes.csv":         `"client","allow","enforce","false","policy_allowed","","policy decision","40"`,
 		"tables/destinations.csv":     `"acme/payments","production-eu","production","api.partner.example:443","2026-10-02T09:00:00.000000Z","2026-10-21T09:00:39.000000Z","40","0","5","665","35000","partner"`,
 		"tables/report_mode.csv":      `"fonts.unlisted.example:443","no_rule_matched","observed"`,
+		"tables/would_close.csv":      `"fonts.unlisted.example:443","hello_encrypted","2","2026-10-23T04:00:00.000000Z","2026-10-23T05:00:00.000000Z","observed","",`,
 		"tables/denials.csv":          `"paste.example:443","policy_denied","no-paste-sites"`,
 		"tables/exceptions.csv":       `","2026-10-10T00:00:00Z","expired in the period","1","2026-10-22T03:00:00.000000Z"`,
 		"tables/revisions.csv":        `"0123456789ab","Ada <ada@acme.example>","ada"`,
@@ -292,6 +293,8 @@ func TestForgedByTheKeysHolder(t *testing.T) {
 		"a line too few":        {pack.PopulationFile, inside(t, func(s string) string { _, after, _ := strings.Cut(s, "\n"); return after })},
 		"a line twice":          {pack.PopulationFile, inside(t, func(s string) string { first, _, _ := strings.Cut(s, "\n"); return first + "\n" + s })},
 		"a verdict":             {pack.PopulationFile, inside(t, func(s string) string { return strings.Replace(s, `"verdict":"deny"`, `"verdict":"allow"`, 1) })},
+		"a tunnel's reason":     {pack.EventsFile, func(s string) string { return strings.Replace(s, "hello_encrypted", "hello_missing", 1) }},
+		"a count of tunnels":    {"tables/would_close.csv", func(s string) string { return strings.Replace(s, `"hello_encrypted","2"`, `"hello_encrypted","1"`, 1) }},
 		"an operator action":    {pack.EventsFile, func(s string) string { return strings.Replace(s, "emergency_stop", "policy_reload", 1) }},
 		"the spreadsheet":       {pack.Spreadsheet, func(s string) string { return strings.Replace(s, "paste.example", "other.example", 1) }},
 		"a record of a sample detail": {sample + ".json", func(s string) string {

@@ -438,6 +438,13 @@ func october(t testing.TB) *memory {
 	m.secretAges(b, at(23, 6), audit.SecretAge{Name: "webhooks.receivers[policy].secret_file", Kind: "webhook_secret", Since: at(22, 8)},
 		audit.SecretAge{Name: "webhooks.listener.tls.certificate_file", Kind: "certificate", Since: at(1, 0), Expires: at(1, 0).AddDate(1, 0, 0)},
 		audit.SecretAge{Name: "identity.bitbucket[0].api.token_file", Kind: "api_token"})
+	continued := func(hour int, host, reason string, attributes ...audit.Attribute) *audit.Event {
+		e := decisionEvent(102, at(23, hour), "", "", host)
+		e.Kind, e.Mode, e.Rule, e.CloseReason, e.Input, e.Attributes = audit.KindWouldClose, "report", "observed", reason, nil, attributes
+		return e
+	}
+	m.add(b, continued(4, "fonts.unlisted.example", "hello_encrypted"), continued(5, "fonts.unlisted.example", "hello_encrypted"),
+		continued(6, "front.example", "hello_mismatch", audit.Attribute{Name: "server_name", Value: hostile}, audit.Attribute{Name: "further_decision", Value: id(104)}))
 	m.add(b, &audit.Event{Time: at(24, 4), Kind: audit.KindWriterEnded})
 	m.reconcile(writerC, at(25, 0), at(25, 0), missingRun("unobserved", at(24, 22)), seenRun(at(24, 22)))
 	approved := func(when time.Time, e *audit.Event, outcome, detail, approvers string) *audit.Event {

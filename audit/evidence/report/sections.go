@@ -11,7 +11,7 @@ import (
 
 // sections are those of the report, in its order. To add one, add a file.
 var sections = []sectionSpec{
-	resultSpec, missingSpec, countsSpec, lateSpec, reconciliationSpec, destinationsSpec, denialsSpec, unrecordedSpec, reportModeSpec, exceptionsSpec, webhooksSpec,
+	resultSpec, missingSpec, countsSpec, lateSpec, reconciliationSpec, destinationsSpec, denialsSpec, unrecordedSpec, reportModeSpec, wouldCloseSpec, exceptionsSpec, webhooksSpec,
 	policySpec, approvalsSpec, accessSpec, writersSpec, selfTestsSpec, operatorActionsSpec, exportsSpec, keysSpec, secretsSpec, otherSpec,
 }
 

@@ -62,6 +62,12 @@ func (h *History) Deliveries(ctx context.Context, since, until time.Time, f func
 	return h.records(ctx, f, `SELECT audit.record(e) FROM audit.events e WHERE kind = 'webhook_received' AND time >= $1 AND time < $2`, since, until)
 }
 
+// Continued gives the records of the tunnels that only report mode let continue, as
+// [History.Decisions] gives those of decisions.
+func (h *History) Continued(ctx context.Context, since, until time.Time, f func(record []byte) error) error {
+	return h.records(ctx, f, `SELECT audit.record(e) FROM audit.events e WHERE kind = 'would_close' AND time >= $1 AND time < $2`, since, until)
+}
+
 // records gives the records that a query returns.
 func (h *History) records(ctx context.Context, f func(record []byte) error, query string, parameters ...any) error {
 	rows, err := h.conn.Query(ctx, query, parameters...)

@@ -29,7 +29,13 @@ type Totals struct {
 	Destinations []Destination `json:"destinations"`
 	// Hosts is how many destinations there are, of which Destinations are the most
 	// asked for.
-	Hosts   int64    `json:"destinations_total"`
+	Hosts int64 `json:"destinations_total"`
+	// WouldClose counts the tunnels that only report mode let continue, and Continued lists
+	// where they went: at most top of the ContinuedTotal targets by repository and reason.
+	WouldClose     int64       `json:"would_close"`
+	Continued      []Continued `json:"would_close_targets"`
+	ContinuedTotal int64       `json:"would_close_targets_total"`
+
 	Writers []Writer `json:"writers"`
 	Sealing Sealing  `json:"sealing"`
 	Tables  []Table  `json:"tables"`
@@ -82,6 +88,17 @@ type Destination struct {
 	Host string `json:"host"`
 	Port int64  `json:"port"`
 	Counts
+}
+
+// Continued is how many tunnels of a repository to a target only report mode let continue,
+// by the close reason of enforce mode.
+type Continued struct {
+	RepositoryUUID string `json:"repository_uuid"`
+	Repository     string `json:"repository"`
+	Host           string `json:"host"`
+	Port           int64  `json:"port"`
+	CloseReason    string `json:"close_reason"`
+	Tunnels        int64  `json:"tunnels"`
 }
 
 // Writer is a process that wrote in the period. Events and Missing are of the period:
@@ -145,7 +162,7 @@ func (s *Totals) read(ctx context.Context, a *Querier, tx pgx.Tx) error {
 		}()
 	}
 	err := s.count(ctx, tx, m)
-	for _, read := range []func(context.Context, pgx.Tx) error{s.writers, s.sealing, s.tables} {
+	for _, read := range []func(context.Context, pgx.Tx) error{s.continued, s.writers, s.sealing, s.tables} {
 		if err == nil {
 			err = read(ctx, tx)
 		}
@@ -233,6 +250,11 @@ func (s *Totals) sort(top int) {
 	slices.SortFunc(s.Writers, func(a, b Writer) int {
 		return cmp.Or(a.LastEvent.Compare(b.LastEvent), cmp.Compare(a.Writer, b.Writer))
 	})
+	slices.SortFunc(s.Continued, func(a, b Continued) int {
+		return cmp.Or(cmp.Compare(b.Tunnels, a.Tunnels), cmp.Compare(a.Repository, b.Repository), cmp.Compare(a.RepositoryUUID, b.RepositoryUUID), cmp.Compare(a.Host, b.Host), cmp.Compare(a.Port, b.Port), cmp.Compare(a.CloseReason, b.CloseReason))
+	})
+	s.ContinuedTotal = int64(len(s.Continued))
+	s.Continued = s.Continued[:min(len(s.Continued), top)]
 	s.Hosts = int64(len(s.Destinations))
 	s.Destinations = s.Destinations[:min(len(s.Destinations), top)]
 }

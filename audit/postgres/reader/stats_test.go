@@ -89,6 +89,29 @@ func TestStats(t *testing.T) {
 		count(e)
 		last = *e
 	}
+	for n := range 60 {
+		e := varied(r, begin.Add(time.Duration(r.IntN(60))*time.Hour))
+		e.Kind, e.Verdict, e.CloseReason = audit.KindWouldClose, "", []string{"hello_encrypted", "hello_missing"}[r.IntN(2)]
+		if n%5 == 0 {
+			e.CredentialKind = "self_test"
+		}
+		audittest.Record(t, l, e)
+		if !e.Time.Before(until) {
+			continue
+		}
+		want.Events++
+		find(&want.Days, func(d *Day) bool { return d.Day == e.Time.Format(time.DateOnly) }).Events++
+		kind := find(&want.Kinds, func(k *KindCount) bool { return k.Kind == string(e.Kind) })
+		kind.Kind, kind.Events = string(e.Kind), kind.Events+1
+		if e.CredentialKind == "self_test" {
+			continue
+		}
+		want.WouldClose++
+		c := find(&want.Continued, func(c *Continued) bool {
+			return c.RepositoryUUID == e.RepositoryUUID && c.Host == e.Host && c.Port == int64(e.Port) && c.CloseReason == e.CloseReason
+		})
+		*c = Continued{e.RepositoryUUID, e.Repository, e.Host, int64(e.Port), e.CloseReason, c.Tunnels + 1}
+	}
 	for range 3 {
 		audittest.Seal(t, s)
 	}
@@ -108,7 +131,7 @@ func TestStats(t *testing.T) {
 	if len(got.Writers) != 1 || got.Writers[0].Missing != 0 || got.Writers[0].Events != got.Events || got.Writers[0].EndedAt != nil || got.Writers[0].StartedAt == nil {
 		t.Errorf("writers: %+v", got.Writers)
 	}
-	if got.Sealing.Sealed != 402 || got.Sealing.Unsealed != 1 || got.Sealing.Checkpoint == nil {
+	if got.Sealing.Sealed != 462 || got.Sealing.Unsealed != 1 || got.Sealing.Checkpoint == nil {
 		t.Errorf("sealing: %+v", got.Sealing)
 	}
 	if !slices.ContainsFunc(got.Tables, func(t Table) bool { return t.Name == "events_2026_11" && t.Bytes > 100_000 }) {

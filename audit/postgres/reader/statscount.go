@@ -30,6 +30,9 @@ const (
 				AND d.time >= $1::timestamptz - interval '8 days' AND d.time < $2::timestamptz + interval '1 day'
 			WHERE e.kind IN ('tunnel_closed', 'request_closed') AND e.time >= $1 AND e.time < $2
 			GROUP BY 1, 2, 3, 4, 5, 8, 9) c`
+	continuedSQL = `SELECT coalesce(repository_uuid::text, ''), coalesce(max(repository), ''), coalesce(host, ''), coalesce(port, 0)::bigint, coalesce(close_reason, ''), count(*)
+		FROM audit.events WHERE kind = 'would_close' AND time >= $1 AND time < $2 AND credential_kind IS DISTINCT FROM 'self_test'
+		GROUP BY repository_uuid, host, port, close_reason`
 	repeatedSQL = `SELECT coalesce(sum(count), 0)::bigint FROM audit.repeated_refusals_between($1, $2)`
 	othersSQL   = `SELECT o.kind, to_char(o.day, 'YYYY-MM-DD'), o.events
 		FROM (SELECT kind, time::date AS day, count(*) AS events
@@ -172,6 +175,19 @@ func (s *Totals) count(ctx context.Context, tx pgx.Tx, m *sums) error {
 		return err
 	}
 	return each(othersSQL, []any{&kind, &day, &n}, func() { s.happened(m, kind, day, n) })
+}
+
+// continued counts the tunnels that only report mode let continue.
+func (s *Totals) continued(ctx context.Context, tx pgx.Tx) error {
+	rows, err := tx.Query(ctx, continuedSQL, s.Since, s.Until)
+	if err != nil {
+		return err
+	}
+	s.Continued, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Continued])
+	for _, c := range s.Continued {
+		s.WouldClose += c.Tunnels
+	}
+	return err
 }
 
 // ended adds what the ends report.

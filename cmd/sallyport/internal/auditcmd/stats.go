@@ -21,10 +21,10 @@ func newStats() *cobra.Command {
 		Short: "Count the events of a period, and report the size of the log",
 		Long: `Count the events of a period: how decisions came out and why, by day, by repository
 and deployment environment, and the destinations that were most asked for, with
-the bytes that went there; who wrote, and whether a number is missing; how much
-of the whole log is sealed, and what it takes on the disk. Bytes are those of the
-tunnels and requests that ended in the period. The probes of the self-test are
-counted separately.`,
+the bytes that went there; where tunnels went that only report mode let continue;
+who wrote, and whether a number is missing; how much of the whole log is sealed, and
+what it takes on the disk. Bytes are those of the tunnels and requests that ended in
+the period. The probes of the self-test are counted separately.`,
 		Args: cli.NoArguments,
 	}
 	from := auditdb.AddFlags(c)
@@ -78,6 +78,9 @@ func printTotals(out io.Writer, s *auditreader.Totals) error {
 	if s.Repeated > 0 {
 		fmt.Fprintf(w, "besides, %d refusals that repeat a recorded one: they have its decision id and no event of their own\n", s.Repeated)
 	}
+	if s.WouldClose > 0 {
+		fmt.Fprintf(w, "report mode let %d tunnels continue that enforce mode closes for their first bytes\n", s.WouldClose)
+	}
 	if probes := s.SelfTest; probes.Decisions() > 0 {
 		fmt.Fprintf(w, "besides, %d decisions about the proxy's own self-tests, in no count of decisions here: %d allowed, %d allowed only in report mode, %d denied\n",
 			probes.Decisions(), probes.Allowed, probes.WouldDeny, probes.Denied)
@@ -113,6 +116,9 @@ func printTotals(out io.Writer, s *auditreader.Totals) error {
 	}))
 	section(fmt.Sprintf("destinations, %d of %d", len(s.Destinations), s.Hosts), counted("host", "port"), rowsOf(s.Destinations, func(d auditreader.Destination) []string {
 		return tally(d.Counts, d.Host, n(d.Port))
+	}))
+	section(fmt.Sprintf("tunnels that enforce mode closes, %d of %d targets", len(s.Continued), s.ContinuedTotal), []string{"repository", "host", "port", "close_reason", "tunnels"}, rowsOf(s.Continued, func(c auditreader.Continued) []string {
+		return []string{cmp.Or(c.Repository, c.RepositoryUUID), c.Host, n(c.Port), c.CloseReason, n(c.Tunnels)}
 	}))
 	section("kinds of events", []string{"kind", "events"}, rowsOf(s.Kinds, func(k auditreader.KindCount) []string { return []string{k.Kind, n(k.Events)} }))
 	section("who wrote", []string{"writer", "started", "ended", "last_event", "events", "missing"}, rowsOf(s.Writers, func(w auditreader.Writer) []string {

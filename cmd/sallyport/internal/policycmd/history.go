@@ -164,6 +164,32 @@ func (h *history) outcomes(ctx context.Context, f func(d *audit.Decided) error, 
 	return h.database.Closes(ctx, h.since, h.until, reasons, closed)
 }
 
+// continued gives the decisions of that time, and the tunnels that only report mode let
+// continue.
+func (h *history) continued(ctx context.Context, f func(d *audit.Decided) error, continued func(c *audit.Continued) error) error {
+	read := func(record []byte) error {
+		c, ok, err := audit.ReadContinued(record)
+		if err != nil {
+			return err
+		}
+		if ok {
+			if c.CredentialKind == selftest.Kind || selftest.IsReserved(c.Host) || c.Time.Before(h.since) || !c.Time.Before(h.until) {
+				return nil
+			}
+			return continued(&c)
+		}
+		d, ok, err := h.decided(record)
+		if err != nil || !ok {
+			return err
+		}
+		return f(&d)
+	}
+	if err := h.records(ctx, read); err != nil || h.database == nil {
+		return err
+	}
+	return h.database.Continued(ctx, h.since, h.until, read)
+}
+
 // decided reads a record; ok is false where it is none of the decisions meant.
 func (h *history) decided(record []byte) (d audit.Decided, ok bool, err error) {
 	d, ok, err = audit.ReadDecided(record)

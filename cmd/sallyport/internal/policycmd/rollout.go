@@ -5,9 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,10 +20,13 @@ import (
 func newPolicyRollout() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "rollout [DIR]",
-		Short: "Report when each repository was last seen, its mode, and what would be denied",
+		Short: "Report when each repository was last seen, its mode, and what would be denied or closed",
 		Long: `Report for every repository that the log has seen in that time when it was last seen,
 whether its denials are enforced, how often it was allowed, denied, and would have
-been denied: what is still to do before everything is enforced.
+been denied, and how many tunnels would have been closed for their first bytes: what
+is still to do before everything is enforced. A second table lists the targets of
+these tunnels, with the close reason of enforce mode and the key of a rule that
+accepts them, which sallyport policy suggest writes.
 
 A repository that does not go through the proxy at all shows as never seen: where
 the configuration has Bitbucket's REST API, the command fetches the repositories of
@@ -93,14 +93,18 @@ type rolloutRow struct {
 	Mode       string     `json:"mode,omitempty"` // of its latest decision by policy
 	Allowed    int64      `json:"allowed"`
 	WouldDeny  int64      `json:"would_deny"`
+	WouldClose int64      `json:"would_close"` // tunnels that only report mode let continue
 	Denied     int64      `json:"denied"`
 	Refused    int64      `json:"refused"` // before policy was evaluated
 	OwnRules   bool       `json:"own_rules,omitempty"`
 	// RenamedTo is the name that Bitbucket knows it by now.
 	RenamedTo string `json:"renamed_to,omitempty"`
+	// Continued are the targets of the tunnels in WouldClose, at most maxUses of them.
+	Continued []*continuedTarget `json:"would_close_targets,omitempty"`
 
-	decided time.Time
-	always  bool // Mode is that of a denial that may hold in report mode too
+	continued map[[2]string]*continuedTarget // by deployment and target
+	decided   time.Time
+	always    bool // Mode is that of a denial that may hold in report mode too
 }
 
 func (v *rollout) row(name string) *rolloutRow {
@@ -167,17 +171,24 @@ func (v *rollout) read(ctx context.Context, c *cobra.Command, from historyFlags,
 			v.row(name)
 		}
 	}
-	err = h.decisions(ctx, func(d *audit.Decided) error {
-		name := cmp.Or(d.Repository, d.RepositoryUUID)
-		if withoutNames && d.RepositoryUUID != "" {
-			name = d.WorkspaceUUID + "/" + d.RepositoryUUID
+	name := func(repository, workspaceUUID, repositoryUUID string) string {
+		if withoutNames && repositoryUUID != "" {
+			return workspaceUUID + "/" + repositoryUUID
 		}
-		if name != "" { // empty: the client is not known
+		return cmp.Or(repository, repositoryUUID)
+	}
+	err = h.continued(ctx, func(d *audit.Decided) error {
+		if name := name(d.Repository, d.WorkspaceUUID, d.RepositoryUUID); name != "" { // empty: the client is not known
 			r := v.row(name)
 			r.add(d)
 			if last := v.latest[d.RepositoryUUID]; d.RepositoryUUID != "" && (last == nil || r.LastSeen.After(*last.LastSeen)) {
 				v.latest[d.RepositoryUUID] = r
 			}
+		}
+		return nil
+	}, func(c *audit.Continued) error {
+		if name := name(c.Repository, c.WorkspaceUUID, c.RepositoryUUID); name != "" {
+			v.row(name).addContinued(c)
 		}
 		return nil
 	})
@@ -214,55 +225,4 @@ func (r *rolloutRow) addMode(d *audit.Decided) {
 	if r.Mode == "" || r.always && !always || r.always == always && !d.Time.Before(r.decided) {
 		r.decided, r.Mode, r.always = d.Time, d.Mode, always
 	}
-}
-
-func (v *rollout) print(w io.Writer, asJSON bool) error {
-	list := []*rolloutRow{}
-	never, enforced, open := 0, 0, 0
-	for _, r := range v.rows {
-		list = append(list, r)
-		switch {
-		case r.LastSeen == nil:
-			never++
-		case r.Mode == "enforce":
-			enforced++
-		}
-		if r.WouldDeny > 0 {
-			open++
-		}
-	}
-	slices.SortFunc(list, func(a, b *rolloutRow) int {
-		return cmp.Or(-cmp.Compare(a.WouldDeny, b.WouldDeny), cmp.Compare(a.Repository, b.Repository))
-	})
-	if asJSON {
-		return cli.PrintJSON(w, struct {
-			Repositories []*rolloutRow `json:"repositories"`
-			Never        int           `json:"never_seen"`
-			Enforced     int           `json:"enforced"`
-		}{list, never, enforced})
-	}
-	width := len("repository")
-	for _, r := range list {
-		width = max(width, len(r.Repository))
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "%-*s  %-20s  %-7s  %10s  %10s  %10s  %s\n", width, "repository", "last seen", "mode", "would deny", "denied", "allowed", "rules")
-	for _, r := range list {
-		seen, own := "never", ""
-		if r.LastSeen != nil {
-			seen = r.LastSeen.Format(time.RFC3339)
-			seen = seen[:min(len(seen), 20)]
-		}
-		if r.OwnRules {
-			own = "own"
-		}
-		if r.RenamedTo != "" {
-			own = strings.TrimSpace(own + " now " + r.RenamedTo)
-		}
-		line := fmt.Sprintf("%-*s  %-20s  %-7s  %10d  %10d  %10d  %s", width, r.Repository, seen, cmp.Or(r.Mode, "-"), r.WouldDeny, r.Denied, r.Allowed, own)
-		b.WriteString(strings.TrimRight(line, " ") + "\n")
-	}
-	fmt.Fprintf(&b, "%d repositories: %d enforced, %d with something that would be denied, %d never seen\n", len(list), enforced, open, never)
-	_, err := io.WriteString(w, b.String())
-	return err
 }

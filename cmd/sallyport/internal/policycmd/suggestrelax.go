@@ -26,11 +26,15 @@ var relaxing = map[proxy.Cause]string{
 
 const anyProtocol = `"protocol": "any"`
 
-// relaxations are the keys that the tunnels of a use need, in alphabetical order.
-// protocol: "any" includes the others.
-func (u *use) relaxations() []string {
+// relaxations are the keys that the tunnels of a use need.
+func (u *use) relaxations() []string { return relaxationsOf(u.closed) }
+
+// relaxationsOf returns the keys of a rule that accept tunnels with these close reasons, in
+// alphabetical order. protocol: "any" includes the others. No key accepts another server
+// name than the target.
+func relaxationsOf(closed map[string]int64) []string {
 	keys := map[string]bool{}
-	for reason := range u.closed {
+	for reason := range closed {
 		if key := relaxing[proxy.Cause(reason)]; key != "" {
 			keys[key] = true
 		}
