@@ -25,7 +25,7 @@ FIRST      := $(if $(filter ./...,$(PACKAGES)),./e2e ./policy/rego ./audit/postg
 FUZZTIME   ?= 30s
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-needs test check lint build release step clean needs fuzz bench soak crash fmt clients clients-needs
+.PHONY: help demo demo-needs test check lint build release step clean needs fuzz bench bench-parts soak crash fmt clients clients-needs
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z\/-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,7 +81,11 @@ fuzz: ## run every fuzz target for FUZZTIME each (30s)
 	  done; \
 	done
 
-bench: ## run the Go benchmarks
+bench: needs ## measure the server and other proxies side by side, and write the tables of docs/performance.md (ROUNDS, SECONDS, ONLY=loads, TARGETS=names; COMPARE=1: compare with the committed ratios)
+	$(GO) test -run 'TestBench$$' -v -count=1 -timeout 30m ./e2e -args -bench-all -bench-rounds $(or $(ROUNDS),3) -bench-seconds $(or $(SECONDS),1) \
+	  -bench-only '$(ONLY)' -bench-targets '$(TARGETS)' $(if $(COMPARE),-bench-compare)
+
+bench-parts: ## run the Go benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem $(PACKAGES)
 
 crash: needs ## run the long tests of the audit log: 1,000 kills under load (KILLS, SEED), 20 failovers, 2,000 lies about a sealed log, 100 sound ones

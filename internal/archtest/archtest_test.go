@@ -197,6 +197,7 @@ func TestImportTableIsNeeded(t *testing.T) {
 		{"cmd/sallyport", module + "/internal/bitbuckettest"},
 		{"cmd/sallyport", module + "/internal/bitbuckettest/hook"},
 		{"cmd/sallyport", module + "/internal/testenv"},
+		{"cmd/sallyport", module + "/internal/bench"},
 		{"cmd/sallyport-demo", module + "/internal/tokentest"},
 		{"proxy", module + "/internal/proxytest"},
 		{"step/forwarder", "github.com/elazarl/goproxy"},
@@ -277,6 +278,8 @@ func refuse(s source, imported string) string {
 			return "the emulated Bitbucket is for tests and the demo"
 		case own == "internal/pgtest":
 			return "the database for tests is for tests"
+		case own == "internal/bench":
+			return "the load generator is for tests"
 		case own == "internal/proxytest":
 			return "the servers and certificates for tests are for tests"
 		case isAdapter(own) && !strings.HasPrefix(s.dir, "cmd/") && !slices.Contains(managers[s.dir], own):
