@@ -81,9 +81,9 @@ fuzz: ## run every fuzz target for FUZZTIME each (30s)
 	  done; \
 	done
 
-bench: needs ## measure the server and other proxies side by side, and write the tables of docs/performance.md (ROUNDS, SECONDS, ONLY=loads, TARGETS=names; COMPARE=1: compare with the committed ratios)
+bench: needs ## measure the server and other proxies side by side, and write the tables of docs/performance.md (ROUNDS, SECONDS, ONLY=loads, TARGETS=names; COMPARE=1: compare with the committed ratios; MERGE=1: keep what was not measured again)
 	$(GO) test -run 'TestBench$$' -v -count=1 -timeout 30m ./e2e -args -bench-all -bench-rounds $(or $(ROUNDS),3) -bench-seconds $(or $(SECONDS),1) \
-	  -bench-only '$(ONLY)' -bench-targets '$(TARGETS)' $(if $(COMPARE),-bench-compare)
+	  -bench-only '$(ONLY)' -bench-targets '$(TARGETS)' $(if $(COMPARE),-bench-compare) $(if $(MERGE),-bench-merge)
 
 bench-parts: ## run the Go benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem $(PACKAGES)

@@ -243,6 +243,11 @@ func TestPage(t *testing.T) {
 		{Load: "connect", Target: "without policy", Proxy: figure(2, 2, 2), Total: figure(3, 3, 3)},
 	}
 	r := &Report{Date: "2026-12-01", Commit: "abc", Machine: "small", Baseline: "bare", Rounds: 3, Seconds: 1, Versions: map[string]string{"Go": "1"}, Cells: cells}
+	earlier := &Report{Versions: map[string]string{"Go": "0", "Squid": "5"}, Cells: []*Cell{{Load: "connect", Target: "direct", Failure: "earlier"}, {Load: "get", Target: "Squid", Rate: &Figure{Median: 5}}}}
+	r.Merge(earlier)
+	if len(r.Cells) != 6 || r.Cell("connect", "direct").Failure != "" || r.Versions["Go"] != "1" || r.Versions["Squid"] != "5" {
+		t.Errorf("the merged report is %+v", r)
+	}
 	file := filepath.Join(t.TempDir(), "report.json")
 	if err := r.Write(file); err != nil {
 		t.Fatal(err)
@@ -256,11 +261,11 @@ func TestPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"before\n<!--", "-->\nafter\n", "- 2026-12-01, commit abc.", "| | direct | bare | Sallyport |",
-		"| new tunnels with one byte each, 16 clients: tunnels per second | 14,190 | 7,328 |  |",
-		"| … processor time, µs per tunnel |  | 128 | 229 (2.29 ± 0.10) |",
-		"| … with PostgreSQL's |  |  | 331 (3.31 ± 0.10) |",
-		"| memory of an idle tunnel, KB |  | 12.7 |  |",
+		"before\n<!--", "-->\nafter\n", "- 2026-12-01, commit abc.", "| | direct | bare | Sallyport | Squid |",
+		"| new tunnels with one byte each, 16 clients: tunnels per second | 14,190 | 7,328 |  |  |",
+		"| … processor time, µs per tunnel |  | 128 | 229 (2.29 ± 0.10) |  |",
+		"| … with PostgreSQL's |  |  | 331 (3.31 ± 0.10) |  |",
+		"| memory of an idle tunnel, KB |  | 12.7 |  |  |",
 		"| without policy | 200 (-29) | 300 (-31) |  |  |",
 	} {
 		if !strings.Contains(string(page), want) {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -98,8 +99,18 @@ func statusOf(head string) (int, error) {
 }
 
 // request sends a request for an http:// URL over a connection that is kept, and reads
-// the response to its end.
+// the response to its end. If the proxy closed that connection meanwhile, request opens
+// another one (RFC 9112 section 9.3.1).
 func (c *client) request(method, address string, body []byte) error {
+	again := c.kept != nil
+	err := c.requestOnce(method, address, body)
+	if again && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)) {
+		err = c.requestOnce(method, address, body)
+	}
+	return err
+}
+
+func (c *client) requestOnce(method, address string, body []byte) error {
 	if c.kept == nil {
 		conn, err := c.connect(address)
 		if err != nil {

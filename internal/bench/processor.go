@@ -8,16 +8,29 @@ import (
 	"time"
 )
 
-// processorTimes is the processor time of each thread in nanoseconds, by thread id.
-type processorTimes map[int]int64
+// processorTimes is the processor time of processes since they began.
+type processorTimes map[int]processTime // by process id
+
+type processTime struct {
+	threads map[int]int64 // nanoseconds, by thread id
+	whole   int64         // nanoseconds, with the threads that have ended; rounded to 10 ms
+}
+
+// ticks is the unit of times in /proc/PID/stat, in nanoseconds (USER_HZ is 100).
+const ticks = 10_000_000
 
 // readProcessorTimes reads the times of processes and their descendants from
-// /proc/PID/task/TID/schedstat (proc(5)), which counts nanoseconds. The fields in
-// /proc/PID/stat are rounded to 10 ms for each process. The result is empty where the
-// system has no such files.
+// /proc/PID/task/TID/schedstat, which counts nanoseconds, and from /proc/PID/stat
+// (proc(5)). The result is empty where the system has no such files.
 func readProcessorTimes(roots []int) processorTimes {
 	times := processorTimes{}
 	for _, pid := range descendants(roots) {
+		p := processTime{threads: map[int]int64{}}
+		if fields := statFields(pid); len(fields) > 12 {
+			user, _ := strconv.ParseInt(fields[11], 10, 64)
+			system, _ := strconv.ParseInt(fields[12], 10, 64)
+			p.whole = (user + system) * ticks
+		}
 		files, _ := filepath.Glob(filepath.Join("/proc", strconv.Itoa(pid), "task", "*", "schedstat"))
 		for _, file := range files {
 			text, err := os.ReadFile(file)
@@ -26,20 +39,41 @@ func readProcessorTimes(roots []int) processorTimes {
 			}
 			first, _, _ := strings.Cut(string(text), " ")
 			thread, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
-			times[thread], _ = strconv.ParseInt(first, 10, 64)
+			p.threads[thread], _ = strconv.ParseInt(first, 10, 64)
 		}
+		times[pid] = p
 	}
 	return times
 }
 
-// since is the processor time that was used after an earlier reading. The time of a thread
+// since is the processor time that was used after an earlier reading. The time of a process
 // that ended between the two is not in it.
 func (t processorTimes) since(earlier processorTimes) time.Duration {
 	var sum int64
-	for thread, now := range t {
-		sum += max(now-earlier[thread], 0)
+	for pid, now := range t {
+		before := earlier[pid]
+		var threads int64
+		for thread, used := range now.threads {
+			threads += max(used-before.threads[thread], 0)
+		}
+		// A greater difference than by rounding is the time of threads that have ended.
+		if whole := now.whole - before.whole; whole > threads+2*ticks {
+			threads = whole
+		}
+		sum += threads
 	}
 	return time.Duration(sum)
+}
+
+// statFields are the fields of /proc/PID/stat after the name of the program; nil: the
+// process has ended.
+func statFields(pid int) []string {
+	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	if err != nil {
+		return nil
+	}
+	// proc_pid_stat(5): pid (comm) state ppid …; comm may contain any character.
+	return strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
 }
 
 // descendants are processes and all below them.
@@ -50,17 +84,11 @@ func descendants(roots []int) []int {
 	children := map[int][]int{}
 	files, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
+		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		fields := statFields(pid)
+		if len(fields) < 2 {
 			continue // ended meanwhile
 		}
-		// proc_pid_stat(5): pid (comm) state ppid …; comm may contain any character.
-		_, rest, _ := strings.Cut(string(text[strings.LastIndexByte(string(text), ')'):]), " ")
-		fields := strings.Fields(rest)
-		if len(fields) < 2 {
-			continue
-		}
-		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
 		parent, _ := strconv.Atoi(fields[1])
 		children[parent] = append(children[parent], pid)
 	}

@@ -144,3 +144,18 @@ func (r *Report) Write(path string) error {
 	}
 	return os.WriteFile(path, append(text, '\n'), 0o644)
 }
+
+// Merge adds the cells and versions of an earlier report that this one does not have: those
+// of loads and targets that were not measured again.
+func (r *Report) Merge(earlier *Report) {
+	for _, c := range earlier.Cells {
+		if r.Cell(c.Load, c.Target) == nil {
+			r.Cells = append(r.Cells, c)
+		}
+	}
+	for name, version := range earlier.Versions {
+		if r.Versions[name] == "" {
+			r.Versions[name] = version
+		}
+	}
+}
