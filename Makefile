@@ -97,6 +97,7 @@ crash: needs ## run the long tests of the audit log: 1,000 kills under load (KIL
 soak: needs ## run the long tests: minutes of attack and of traffic against the running server (SOAK=Name picks)
 	$(GO) test -tags soak -run '$(or $(SOAK),Soak|TestNetwork|TestFairness)' -v -count=1 -parallel 1 -timeout 60m ./e2e
 	$(GO) test -tags soak -run '$(or $(SOAK),Soak)' -v -count=1 -timeout 60m ./webhook/agent
+	SALLYPORT_POLICIES=10000 $(GO) test -run TestDecisionsAreThePolicys -v -count=1 -timeout 60m ./policy/rego
 	SALLYPORT_RELOADS=1000 $(GO) test -run TestReloadsUnderLoad -v -count=1 -timeout 60m ./policy/rego
 	SALLYPORT_REPOSITORIES=50000 $(GO) test -run TestFullScale -v -count=1 -timeout 30m ./policy/rego
 

@@ -47,6 +47,7 @@ var documentedLimits = []struct {
 	{"audit/postgres/writer.groupBytes", "events of one transaction", mebibytes},
 	{"policy/rego.maxPrograms", "compiled programs of repositories", thousands},
 	{"policy/rego.maxPrincipals", "parts of inputs that are kept", thousands},
+	{"policy/rego/decisions.maxEntry", "one cached decision", kibibytes},
 	{"internal/worker.maxWaiting", "evaluations of one repository that wait", thousands},
 	{"webhook/listener.maxAddresses", "addresses with a rate of their own", thousands},
 	{"webhook/listener.bodyBytes", "bytes of bodies in memory", mebibytes},

@@ -125,7 +125,9 @@ type Policy struct {
 	Git       *Git
 	// EvaluationTimeout bounds the evaluation of one decision; past it the answer is deny.
 	EvaluationTimeout time.Duration
-	Workers           PolicyWorkers
+	// DecisionCache bounds the decisions that are kept for reuse, in bytes; 0: none are.
+	DecisionCache int
+	Workers       PolicyWorkers
 	// Candidate is nil where none is evaluated.
 	Candidate *Candidate
 	Approvals Approvals

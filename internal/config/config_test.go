@@ -34,7 +34,7 @@ func TestDefaults(t *testing.T) {
 			Leeway: 30 * time.Second, NameLookupTimeout: 5 * time.Second, OnExpiry: ExpiryKeep, ExpiryGrace: time.Minute,
 			MaxLifetime: 12 * time.Hour, JWKSMaxAge: 24 * time.Hour, NameCacheMaxAge: 24 * time.Hour,
 		},
-		Policy: Policy{Directory: directory, EvaluationTimeout: time.Second, Workers: PolicyWorkers{MaxMemory: 256 << 20, MaxQueued: 256, QueueTimeout: 10 * time.Second}, Approvals: Approvals{Enabled: true, Deadline: 24 * time.Hour}, ExceptionExpiryWarning: 7 * 24 * time.Hour, RepositoryFailure: RepositoryKeepPrevious},
+		Policy: Policy{Directory: directory, EvaluationTimeout: time.Second, DecisionCache: 64 << 20, Workers: PolicyWorkers{MaxMemory: 256 << 20, MaxQueued: 256, QueueTimeout: 10 * time.Second}, Approvals: Approvals{Enabled: true, Deadline: 24 * time.Hour}, ExceptionExpiryWarning: 7 * 24 * time.Hour, RepositoryFailure: RepositoryKeepPrevious},
 		Audit: Audit{Embedded: true, OnOutage: OutageDeny, MaxJournalBytes: 256 << 20, JournalMaxAge: 24 * time.Hour, Checkpoints: Checkpoints{Interval: 5 * time.Second},
 			Reconciliation: Reconciliation{Enabled: true, Interval: 6 * time.Hour, Lookback: 30 * 24 * time.Hour, GracePeriod: 15 * time.Minute, RequestsPerHour: 200}},
 		Egress: Egress{

@@ -97,6 +97,8 @@ func policyFields(p *Policy) []field {
 		optional("git", &p.Git, gitFields, "A policy repository in Git, which is polled. It needs the `git` program."),
 		scalar("evaluation_timeout", &p.EvaluationTimeout, between(duration, time.Millisecond, 30*time.Second),
 			"The maximum time of the evaluation of one decision; an evaluation that takes longer denies.", fallback("1s")),
+		scalar("decision_cache", &p.DecisionCache, between(size, 0, 16<<30),
+			"The memory for decisions of the active revision that are used again for the same parts of the input that the rules can read. `0`: every request is evaluated. Decisions are the same.", fallback("64MiB")),
 		section("workers", &p.Workers, workersFields, "The processes that execute repositories' rules and tests, read data files, and evaluate candidates."),
 		scalar("repository_failure", &p.RepositoryFailure, choice(RepositoryKeepPrevious, RepositoryDeny),
 			"The effect on a repository whose folder fails a check, a test or an evaluation, while the rest of the revision is activated. `keep_previous` keeps its rules of the latest revision in which they passed, and denies everything if there are none. `deny` denies everything.", fallback(RepositoryKeepPrevious)),

@@ -50,7 +50,7 @@ func New(c Config) (*Manager, error) {
 		names = names && w.API != nil
 	}
 	p := &Manager{
-		engine:        new(rego.Engine),
+		engine:        &rego.Engine{CacheBytes: int64(cfg.Policy.DecisionCache)},
 		deaths:        make(chan policyDeath, maxDeaths),
 		options:       rego.Options{Names: names, Deadline: cfg.Policy.EvaluationTimeout, OnFailure: onRepositoryFailure(cfg), Webhooks: WebhookNames(cfg)},
 		maxAge:        cfg.Policy.MaxAge,
@@ -94,6 +94,9 @@ func (p *Manager) FromDisk() bool { return p.fromDisk }
 
 // Rejections returns the repositories whose policy is rejected.
 func (p *Manager) Rejections() *Rejections { return &p.rejections }
+
+// CacheStatus returns the state of the decision cache.
+func (p *Manager) CacheStatus() rego.CacheStatus { return p.engine.CacheStatus() }
 
 // WorkerStatus returns the state of the worker processes.
 func (p *Manager) WorkerStatus() worker.Status { return p.workers.Status() }

@@ -25,7 +25,7 @@ func asWritten(t testing.TB, native bool) *ast.Compiler {
 	if native {
 		parts = l.native
 	}
-	user := ast.MustParseModule("package user\n\nimport data.sallyport.lib\n\nhost if lib.host_in(input.host, input.list)\n\ntarget if lib.target_in(input.target, input.list)\n\nexceptions := lib.exceptions_for(input.exceptions, input.repository, input.target)\n")
+	user := ast.MustParseModule("package user\n\nimport data.sallyport.lib\n\nhost if lib.host_in(input.host, input.list)\n\ntarget if lib.target_in(input.target, input.list)\n\nexceptions := lib.exceptions_for(input.exceptions, input.repository, input.target)\n\ntimes contains \"before\" if lib.before(input.end)\n\ntimes contains \"since\" if lib.since(input.end)\n\ntimes contains \"within\" if lib.within([input.window])\n")
 	modules := map[string]*ast.Module{"user.rego": user}
 	for path, m := range parts.needed(modules) {
 		modules[path] = m

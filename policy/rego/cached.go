@@ -120,7 +120,7 @@ func (c *decisionCache) decide(ctx context.Context, request *policy.Request) (po
 		return c.set.decided(ctx, newEvalInput(request, part, nil), start)
 	}
 	in := newEvalInput(request, part, k.parts)
-	key := in.cacheKey()
+	key := c.keyOf(in)
 	if d, ok := c.entries.Get(part.repository, key, in.time); ok {
 		d.Input, d.Revision = in.json, c.set.Revision()
 		return d, nil
@@ -133,13 +133,16 @@ func (c *decisionCache) decide(ctx context.Context, request *policy.Request) (po
 // keep keeps a decision, unless it does not hold for other times.
 func (c *decisionCache) keep(k *keyParts, in *evalInput, key []byte, d *policy.Decision, err error) {
 	span := in.span
-	if in.worker {
+	if !c.set.loader.runs(cacheTime) {
+		span = functions.Span{}
+	}
+	if in.worker && c.set.loader.runs(cacheAge) {
 		span.Limit(functions.Span{From: in.time.Add(-maxWorkerAge), To: in.time.Add(maxWorkerAge)})
 	}
 	switch {
-	case err != nil:
+	case err != nil && c.set.loader.runs(cacheErrors):
 		c.counts.failed.Add(1)
-	case in.worker && k.clock:
+	case in.worker && k.clock && c.set.loader.runs(cacheClock):
 		c.counts.repositoryClock.Add(1)
 	case !span.Has(in.time):
 		c.counts.clock.Add(1)
@@ -150,10 +153,10 @@ func (c *decisionCache) keep(k *keyParts, in *evalInput, key []byte, d *policy.D
 	}
 }
 
-// cacheKey is what a decision depends on beside its set, its repository and its time.
-func (in *evalInput) cacheKey() []byte {
+// keyOf is what a decision depends on beside its set, its repository and its time.
+func (c *decisionCache) keyOf(in *evalInput) []byte {
 	key := in.key
-	if in.address {
+	if in.address && c.set.loader.runs(cacheAddress) {
 		key = append(key, " address"...)
 	}
 	if len(in.missing) > 0 {

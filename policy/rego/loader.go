@@ -41,6 +41,13 @@ const (
 
 	// Not checks, but the order of evaluation.
 	organizationFirst = "the organization's half first"
+
+	// Not checks, but what the cache of decisions depends on beside paths of the input.
+	cacheAddress = "cache: addresses"
+	cacheTime    = "cache: time"
+	cacheAge     = "cache: age of workers' answers"
+	cacheClock   = "cache: clocks of repositories"
+	cacheErrors  = "cache: errors"
 )
 
 // loader is the state of one loading.

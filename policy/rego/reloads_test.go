@@ -32,7 +32,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 		decision policy.Decision
 		said     string
 	}
-	var engine Engine
+	engine := Engine{CacheBytes: 1 << 20}
 	var stop atomic.Bool
 	var group sync.WaitGroup
 	contents := map[string][]byte{}

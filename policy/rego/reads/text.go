@@ -95,8 +95,8 @@ func (s *scan) run() string {
 	return word
 }
 
-// path reads the literal names that follow the word input without a space: .name and
-// ["name"]. It stops before anything else, and the path before it is read as a whole.
+// path reads the literal names that follow the word input without a space: .name, ["name"]
+// and [`name`]. It stops before anything else, and the path before it is read as a whole.
 func (s *scan) path() (names []string) {
 	for len(s.rest) > 1 {
 		switch {
@@ -110,11 +110,11 @@ func (s *scan) path() (names []string) {
 				s.found.Clock = true
 			}
 			names = append(names, name)
-		case s.rest[0] == '[' && s.rest[1] == '"':
+		case s.rest[0] == '[' && (s.rest[1] == '"' || s.rest[1] == '`'):
 			before := s.rest
 			s.rest = s.rest[1:]
 			text, ok := s.text()
-			if !ok || len(s.rest) == 0 || s.rest[0] != ']' || strings.ContainsRune(text, '\\') {
+			if !ok || len(s.rest) == 0 || s.rest[0] != ']' || strings.ContainsRune(text, '\\') || strings.ContainsRune(text, '\r') {
 				s.rest = before[1:] // the text is read again, as any other
 				return names
 			}

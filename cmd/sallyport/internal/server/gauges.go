@@ -13,6 +13,7 @@ func (s *server) gauges() {
 	s.policyGauges()
 	s.candidateMetrics()
 	s.workerMetrics()
+	s.cacheMetrics()
 	s.reevaluationGauges()
 	s.identityGauges()
 	s.secretGauges()
