@@ -7,18 +7,6 @@ import (
 	"github.com/sallyport/sallyport/proxy"
 )
 
-// handover is a connection that has become a tunnel.
-type handover struct {
-	admission *proxy.Admission
-	listener  *ListenerConfig
-	raw       proxy.Stream
-	client    proxy.Stream
-	early     []byte // what the client has sent already
-	upstream  proxy.Stream
-	inside    *inside // for requests that come instead of TLS; nil: none may come
-	upgraded  bool    // the connection comes from a request that has become a tunnel
-}
-
 // switchedTunnel returns the tunnel that the connection becomes after a response of
 // 101; nil: none.
 func (c *conn) switchedTunnel() *handover {

@@ -96,7 +96,7 @@ func (s *Server) accept(accepted net.Conn, lc *ListenerConfig) {
 	}
 	s.conns[c] = struct{}{}
 	s.mu.Unlock()
-	go s.run(c)
+	s.serving.start(s.run, c)
 }
 
 // maxRejecting is how many connections over the limit are answered at once. The others
@@ -129,7 +129,7 @@ func (s *Server) reject(c *conn, r *proxy.Refusal) {
 	}()
 }
 
-// run is a connection's goroutine.
+// run serves a connection, on a goroutine of its own until it returns.
 func (s *Server) run(c *conn) {
 	handed := false
 	defer func() {
@@ -159,6 +159,8 @@ func (s *Server) run(c *conn) {
 // meanwhile.
 func (s *Server) Shutdown(ctx context.Context) error {
 	defer s.cancel()
+	defer s.serving.close()
+	defer s.tunneling.close()
 	s.mu.Lock()
 	s.closing = true
 	for l := range s.listeners {

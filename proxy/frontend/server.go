@@ -27,7 +27,9 @@ type Server struct {
 	context context.Context
 	cancel  context.CancelFunc
 
-	buffers   sync.Pool // of *buffer
+	buffers   sync.Pool          // of *buffer
+	serving   workers[*conn]     // the goroutines of connections
+	tunneling workers[*handover] // those of tunnels, which need less memory
 	open      atomic.Int64
 	rejecting atomic.Int64
 	idle      *eviction.Limiter  // the connections whose next head has not arrived

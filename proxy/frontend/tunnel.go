@@ -23,7 +23,7 @@ func (c *conn) becomeTunnel(h *handover) {
 	// From here on the tracker closes the connection, and not Shutdown.
 	c.server.forget(c)
 	h.listener, h.raw, h.client = c.listener, c.raw, c.stream
-	go c.server.tunnel(h)
+	c.server.tunneling.start(c.server.tunnel, h)
 }
 
 // tunnel runs a tunnel. It has a goroutine of its own, so that the deep stack of the

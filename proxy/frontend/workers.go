@@ -1,0 +1,65 @@
+package frontend
+
+import "sync"
+
+// maxIdleWorkers is how many goroutines without a connection a pool keeps.
+const maxIdleWorkers = 64
+
+// workers runs one function on goroutines that remain for its next calls. A decision grows the
+// stack of its goroutine several times over, and a new goroutine would grow it again. The
+// garbage collector shrinks the stacks that it finds unused. It is safe for concurrent use.
+type workers[T any] struct {
+	mu     sync.Mutex
+	closed bool
+	idle   []chan T // of the goroutines that wait for a call, the latest last
+}
+
+// start calls run on a goroutine that waits for a call, or on a new one. run is the same
+// function in all calls.
+func (w *workers[T]) start(run func(T), with T) {
+	w.mu.Lock()
+	if n := len(w.idle); n > 0 {
+		next := w.idle[n-1]
+		w.idle = w.idle[:n-1]
+		w.mu.Unlock()
+		next <- with // buffered
+		return
+	}
+	w.mu.Unlock()
+	go w.work(run, with)
+}
+
+// work calls run until there are enough goroutines that wait for a call.
+func (w *workers[T]) work(run func(T), with T) {
+	next := make(chan T, 1)
+	for open := true; open; with, open = <-next {
+		run(with)
+		var none T
+		with = none // an idle goroutine keeps nothing in memory
+		if !w.wait(next) {
+			return
+		}
+	}
+}
+
+// wait adds a goroutine to those that wait for a call, and reports whether it did.
+func (w *workers[T]) wait(next chan T) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed || len(w.idle) >= maxIdleWorkers {
+		return false
+	}
+	w.idle = append(w.idle, next)
+	return true
+}
+
+// close ends the goroutines that wait for a call. The others end after theirs.
+func (w *workers[T]) close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closed = true
+	for _, next := range w.idle {
+		close(next)
+	}
+	w.idle = nil
+}
