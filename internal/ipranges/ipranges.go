@@ -25,8 +25,8 @@ const URL = "https://ip-ranges.atlassian.com/"
 const (
 	fetchTimeout  = 30 * time.Second
 	fetchInterval = time.Hour
-	retryInterval = time.Minute     // after the first error; doubled up to fetchInterval
-	maxStored     = 1 << 20         // bytes
+	retryInterval = time.Minute // after the first error; doubled up to fetchInterval
+	maxStored     = 1 << 20     // bytes
 )
 
 // Config configures a [List].
