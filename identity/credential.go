@@ -126,22 +126,23 @@ func malformedOrList(value, detail string) error {
 	return malformed(detail)
 }
 
-// isToken68 reports whether s is a token68 (RFC 9110 section 11.2).
+// token68 has the characters of a token68 (RFC 9110 section 11.2), without the padding.
+var token68 = func() (table [256]bool) {
+	for _, c := range []byte("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~+/") {
+		table[c] = true
+	}
+	return table
+}()
+
+// isToken68 reports whether s is a token68.
 func isToken68(s string) bool {
 	body := strings.TrimRight(s, "=")
-	if body == "" {
-		return false
-	}
 	for i := range len(body) {
-		c := body[i]
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
-		case c == '-', c == '.', c == '_', c == '~', c == '+', c == '/':
-		default:
+		if !token68[body[i]] {
 			return false
 		}
 	}
-	return true
+	return body != ""
 }
 
 // IsZero reports whether there is no credential.

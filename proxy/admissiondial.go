@@ -20,6 +20,9 @@ func (a *Admission) Dial(ctx context.Context) (Stream, *Refusal) {
 	conn, err := a.dial(ctx)
 	a.gate.config.Observer.Stage("dial", time.Since(began))
 	if err == nil {
+		if a.action != policy.Connect {
+			keepAlive(tcpOf(conn)) // it may be kept for later requests
+		}
 		return conn, nil
 	}
 	a.gate.config.Log.WarnContext(ctx, "target not reached", "decision_id", a.ID, "upstream_proxy", a.UpstreamProxy(), "error", err)

@@ -15,9 +15,8 @@ import (
 // Dialer opens connections to addresses that a decision has pinned, and to no others. It
 // uses neither DNS nor the environment.
 type Dialer struct {
-	Timeout   time.Duration // for all addresses together; 0: 10 s
-	Stagger   time.Duration // between one address and the next (RFC 8305 section 5); 0: 250 ms
-	KeepAlive net.KeepAliveConfig
+	Timeout time.Duration // for all addresses together; 0: 10 s
+	Stagger time.Duration // between one address and the next (RFC 8305 section 5); 0: 250 ms
 
 	guard *Guard
 }
@@ -39,7 +38,7 @@ func (d *Dialer) connect(ctx context.Context, to []netip.AddrPort, check func(ad
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(d.Timeout, 10*time.Second))
 	defer cancel()
 	dialer := net.Dialer{
-		KeepAliveConfig: d.KeepAlive,
+		KeepAlive: -1, // see keepAlive
 		Control: func(_, address string, _ syscall.RawConn) error {
 			return check(address)
 		},
@@ -48,6 +47,18 @@ func (d *Dialer) connect(ctx context.Context, to []netip.AddrPort, check func(ad
 		return dialOne(ctx, &dialer, to[0])
 	}
 	return d.race(ctx, &dialer, interleave(to))
+}
+
+// keepAliveAfter is the age at which a tunnel's connection to its target gets keepalive, and
+// the interval of its probes. Most tunnels end before, and keepalive takes four system calls.
+const keepAliveAfter = 15 * time.Second
+
+// keepAlive makes the kernel find out that a target has gone without closing.
+func keepAlive(conn *net.TCPConn) {
+	if conn != nil {
+		// An error means that the connection has ended, which its next use reports.
+		_ = conn.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: keepAliveAfter, Interval: keepAliveAfter})
+	}
 }
 
 // check is called with the address that the kernel is about to connect to. It fails

@@ -39,7 +39,9 @@ type tunnel struct {
 	woken  bool  // both connections have a deadline in the past
 	ended  bool  // the connections are closed or being closed by run
 	watch  *time.Timer
-	queued int // bytes that the kernel had not delivered at the last check
+	// keptAlive means that the connection to the target has keepalive.
+	keptAlive bool
+	queued    int // bytes that the kernel had not delivered at the last check
 
 	leavesClient bool // close leaves the client's connection open
 	serverFirst  bool // the target's bytes were relayed before the client's were checked
@@ -132,5 +134,9 @@ func (t *tunnel) idleLimit() time.Duration {
 
 // untilCheck returns the time until the next check. The caller holds t.mu.
 func (t *tunnel) untilCheck(idle time.Duration) time.Duration {
-	return max(time.Millisecond, min(t.idleLimit()-idle, time.Until(t.deadline)))
+	next := min(t.idleLimit()-idle, time.Until(t.deadline))
+	if !t.keptAlive {
+		next = min(next, keepAliveAfter-time.Since(t.began))
+	}
+	return max(time.Millisecond, next)
 }

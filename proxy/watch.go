@@ -15,6 +15,7 @@ func (t *tunnel) startWatch() {
 }
 
 func (t *tunnel) check() {
+	t.startKeepAlive()
 	idle := t.idleFor()
 	if idle >= t.idleLimit() && t.delivering() {
 		t.touch()
@@ -38,6 +39,17 @@ func (t *tunnel) check() {
 	defer t.mu.Unlock()
 	if !t.ended && !t.woken {
 		t.watch.Reset(t.untilCheck(idle))
+	}
+}
+
+// startKeepAlive gives the connection to the target keepalive when the tunnel is old enough.
+func (t *tunnel) startKeepAlive() {
+	t.mu.Lock()
+	due := !t.keptAlive && time.Since(t.began) >= keepAliveAfter
+	t.keptAlive = t.keptAlive || due
+	t.mu.Unlock()
+	if due {
+		keepAlive(tcpOf(t.upstream))
 	}
 }
 
