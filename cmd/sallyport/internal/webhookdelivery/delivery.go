@@ -123,13 +123,19 @@ func (d *Delivery) endpoints(resolver *dns.Resolver) (direct []dispatch.Endpoint
 	return direct, agents, nil
 }
 
+// lookups returns the lookups of one endpoint or resource, which have a share of their own: an
+// endpoint whose names are not answered delays no other.
+func lookups(resolver *dns.Resolver, name string) func(context.Context, string) ([]netip.Addr, error) {
+	return func(ctx context.Context, host string) ([]netip.Addr, error) {
+		return resolver.Resolve(ctx, fair.Subject{Repository: name}, host)
+	}
+}
+
 // newSender returns the sender of an endpoint.
 func newSender(e config.WebhookEndpoint, signer *dispatch.Signer, resolver *dns.Resolver, own []netip.AddrPort) (*dispatch.Sender, error) {
 	dialer := &proxy.GuardedDialer{
-		Guard: &proxy.Guard{AllowNetworks: e.AllowNetworks, Own: own},
-		Resolve: func(ctx context.Context, host string) ([]netip.Addr, error) {
-			return resolver.Resolve(ctx, fair.Subject{}, host)
-		},
+		Guard:   &proxy.Guard{AllowNetworks: e.AllowNetworks, Own: own},
+		Resolve: lookups(resolver, e.Name),
 		Timeout: e.Timeout,
 	}
 	sender, err := dispatch.NewSender(dispatch.SenderConfig{URL: e.URL.String(), Dial: dialer.DialContext, Timeout: e.Timeout, Signer: signer})

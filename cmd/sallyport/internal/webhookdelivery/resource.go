@@ -10,7 +10,6 @@ import (
 
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/internal/config"
-	"github.com/sallyport/sallyport/internal/fair"
 	"github.com/sallyport/sallyport/proxy"
 	"github.com/sallyport/sallyport/proxy/dns"
 	"github.com/sallyport/sallyport/webhook"
@@ -47,7 +46,7 @@ func (d *Delivery) resources(resolver *dns.Resolver, direct []dispatch.Endpoint)
 // refresh returns what makes one attempt.
 func (d *Delivery) refresh(r *config.WebhookResource, resolver *dns.Resolver, direct []dispatch.Endpoint) (func(context.Context, webhook.Task) dispatch.Attempt, error) {
 	if r.Kubernetes != nil {
-		k, err := newKubernetes(r.Kubernetes, r.Kubernetes.Token.Read, r.Timeout, resolver, d.config.Own)
+		k, err := newKubernetes(r.Name, r.Kubernetes, r.Kubernetes.Token.Read, r.Timeout, resolver, d.config.Own)
 		if err != nil {
 			return nil, err
 		}
@@ -63,7 +62,7 @@ func (d *Delivery) refresh(r *config.WebhookResource, resolver *dns.Resolver, di
 }
 
 // newKubernetes returns a target whose connections the guard of the resource permits.
-func newKubernetes(k *config.WebhookKubernetes, token func() (string, error), timeout time.Duration, resolver *dns.Resolver, own []netip.AddrPort) (*resource.Kubernetes, error) {
+func newKubernetes(name string, k *config.WebhookKubernetes, token func() (string, error), timeout time.Duration, resolver *dns.Resolver, own []netip.AddrPort) (*resource.Kubernetes, error) {
 	var roots *x509.CertPool
 	if k.CAFile != "" {
 		text, err := config.ReadRegular(k.CAFile, maxAuthorities)
@@ -75,10 +74,8 @@ func newKubernetes(k *config.WebhookKubernetes, token func() (string, error), ti
 		}
 	}
 	dialer := &proxy.GuardedDialer{
-		Guard: &proxy.Guard{AllowNetworks: k.AllowNetworks, Own: own},
-		Resolve: func(ctx context.Context, host string) ([]netip.Addr, error) {
-			return resolver.Resolve(ctx, fair.Subject{}, host)
-		},
+		Guard:   &proxy.Guard{AllowNetworks: k.AllowNetworks, Own: own},
+		Resolve: lookups(resolver, name),
 		Timeout: timeout,
 	}
 	return resource.NewKubernetes(resource.KubernetesConfig{

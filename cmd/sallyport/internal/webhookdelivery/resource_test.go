@@ -53,7 +53,7 @@ func TestNetworksOfAnAPIServer(t *testing.T) {
 		"an unknown authority":   {[]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, nil, "", "certificate"},
 		"with both":              {[]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, nil, authority, ""},
 	} {
-		k, err := newKubernetes(&config.WebhookKubernetes{
+		k, err := newKubernetes("app", &config.WebhookKubernetes{
 			Server: u, CAFile: c.ca, AllowNetworks: c.allow, Preset: "kargo_warehouse", Namespace: "kargo-demo", Object: "app",
 		}, func() (string, error) { return "token-0123456789", nil }, 10*time.Second, nil, c.own)
 		if err != nil {
