@@ -237,6 +237,16 @@ func FuzzParse(f *testing.F) {
 		if e.Key != key || len(e.Refs) > MaxRefs {
 			t.Errorf("read as %s", asJSON(t, e))
 		}
+		if r := e.Repository; r != nil {
+			for _, address := range r.URLs { // each belongs to the repository that a receiver admits
+				if normal, err := NormalizeURL(address); err == nil && !r.hasClone(normal) && !r.hasPage(normal) {
+					t.Errorf("%q has the address %q", r.FullName, address)
+				}
+			}
+			if e.PullRequest != nil && e.PullRequest.Destination.Repository.differs(r) {
+				t.Errorf("read as %s", asJSON(t, e))
+			}
+		}
 		for _, r := range e.Refs {
 			if r.Type == "" || r.Change == "" || !validRefName(r.Name) {
 				t.Errorf("a ref %+v", r)
