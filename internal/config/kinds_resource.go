@@ -67,18 +67,32 @@ var pullRequestPattern = checked("pattern", "a pattern of URLs", func(text strin
 	return nil
 })
 
-var errNoPullRequest = errors.New("no pull request has such a URL: it ends in /pull-requests/ and a number, or *")
+var errNoPullRequest = errors.New("no pull request has such a URL: write https://bitbucket.org/WORKSPACE/REPOSITORY/pull-requests/*, or for Data Center https://HOST/projects/KEY/repos/REPOSITORY/pull-requests/*")
 
-// pullRequestForm reports whether a pattern can match the URL of a pull request, which ends in
-// /pull-requests/ and a number in both products.
+// pullRequestForm reports whether a pattern can match the URL of a pull request. In Cloud, the
+// path is workspace, repository, "pull-requests" and a number; Data Center's ends in
+// projects/KEY/repos/SLUG/pull-requests/NUMBER, or users/NAME/repos/… for a personal one.
 func pullRequestForm(pattern string) bool {
+	scheme, address, _ := strings.Cut(strings.ToLower(strings.TrimRight(pattern, "/")), "://")
+	segments := strings.Split(address, "/")
 	if strings.Contains(pattern, "**") {
 		return true
 	}
-	segments := strings.Split(strings.TrimRight(pattern, "/"), "/")
-	last := len(segments) - 1
-	folder, err := resource.ParsePattern(segments[last-1])
-	return err == nil && folder.Matches("pull-requests") && strings.Trim(segments[last], "0123456789*") == ""
+	// matches reports whether the segment at a place from the end can be one of the texts.
+	matches := func(fromEnd int, texts ...string) bool {
+		if len(segments)-fromEnd < 1 {
+			return false
+		}
+		p, err := resource.ParsePattern(segments[len(segments)-fromEnd])
+		return err == nil && slices.ContainsFunc(texts, p.Matches)
+	}
+	if !matches(2, "pull-requests") || strings.Trim(segments[len(segments)-1], "0123456789*") != "" {
+		return false
+	}
+	if segments[0] == cloudHost {
+		return scheme == "https" && len(segments) == 5
+	}
+	return matches(4, "repos") && matches(6, "projects", "users")
 }
 
 // repositoryURL is normalized: the forms of one repository's address are equal.

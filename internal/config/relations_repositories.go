@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sallyport/sallyport/internal/nearest"
 	"github.com/sallyport/sallyport/webhook"
 )
 
@@ -69,6 +70,36 @@ func policyRepository(p *Policy, kind webhook.Kind) string {
 		return strings.Join(segments[n-2:], "/")
 	}
 	return ""
+}
+
+// webhookMatched warns of addresses of Bitbucket Cloud that are misspelled: of a host like
+// bitbucket.org, and of workspaces that are not configured.
+func (d *decoder) webhookMatched(path string, m *WebhookMatch, workspaces []string) {
+	check := func(own, address string) {
+		host, rest, _ := strings.Cut(address, "/")
+		workspace, _, _ := strings.Cut(rest, "/")
+		switch {
+		case host != cloudHost && nearest.Distance(host, cloudHost) <= 2:
+			d.warn(own, "did you mean "+quote(cloudHost)+"?", "the host %s is not Bitbucket Cloud", quote(host))
+		case host == cloudHost && !strings.Contains(workspace, "*") && !slices.Contains(workspaces, workspace):
+			hint := didYouMean(workspace, workspaces)
+			if hint == "" {
+				hint = "correct it, unless deliveries of another workspace are meant"
+			}
+			d.warn(own, hint, "the workspace %s is not configured", quote(workspace))
+		}
+	}
+	if !d.failed[path+".repositories"] {
+		for i, address := range m.Repositories {
+			check(fmt.Sprintf("%s.repositories[%d]", path, i), address)
+		}
+	}
+	if !d.failed[path+".pull_requests"] {
+		for i, pattern := range m.PullRequests {
+			_, address, _ := strings.Cut(strings.ToLower(pattern), "://")
+			check(fmt.Sprintf("%s.pull_requests[%d]", path, i), address)
+		}
+	}
 }
 
 // webhookReaches warns of a resource that a receiver refreshes, but that no delivery of the

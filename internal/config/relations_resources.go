@@ -13,9 +13,9 @@ import (
 
 var errTooLong = errors.New("shorten it")
 
-// webhookResources checks the rules between the keys of resources, and with receivers and
-// endpoints.
-func (d *decoder) webhookResources(w *Webhooks, endpoints []string) {
+// webhookResources checks the rules between the keys of resources, and with receivers,
+// endpoints and workspaces.
+func (d *decoder) webhookResources(w *Webhooks, endpoints, workspaces []string) {
 	names := make([]string, len(w.Resources))
 	for i := range w.Resources {
 		r, path := &w.Resources[i], fmt.Sprintf("webhooks.resources[%d]", i)
@@ -24,6 +24,7 @@ func (d *decoder) webhookResources(w *Webhooks, endpoints []string) {
 			d.fail(path+".name", "choose another", "an endpoint has the same name")
 		}
 		d.webhookMatch(path+".match", &r.Match)
+		d.webhookMatched(path+".match", &r.Match, workspaces)
 		d.webhookTarget(path, r, w.Endpoints)
 	}
 	d.webhookUnique("resources", "name", names)
@@ -112,11 +113,7 @@ func (d *decoder) webhookKubernetes(path string, k *WebhookKubernetes) {
 		d.failAt(d.keys[path], path, "add name, or label_selector", "it is not given which objects are annotated")
 	}
 	d.webhookAddress(path, ".server", k.Server, k.AllowNetworks)
-	for i, network := range k.AllowNetworks {
-		if network.Bits() == 0 {
-			d.warn(fmt.Sprintf("%s.allow_networks[%d]", path, i), "name the networks that are meant", "it contains every address, loopback and metadata services included")
-		}
-	}
+	d.webhookExceptions(path, k.AllowNetworks)
 	if !d.unread && d.sound(path+".ca_file") {
 		if text, err := ReadRegular(k.CAFile, maxPEM); err == nil && !x509.NewCertPool().AppendCertsFromPEM(text) {
 			d.fail(path+".ca_file", "write the certificates in PEM", "the file has no certificate")

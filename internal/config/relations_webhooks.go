@@ -23,7 +23,7 @@ func (d *decoder) webhooks(cfg *Config) {
 		d.webhookEndpoint(fmt.Sprintf("webhooks.endpoints[%d]", i), e)
 	}
 	d.webhookUnique("endpoints", "name", endpoints)
-	d.webhookResources(w, endpoints)
+	d.webhookResources(w, endpoints, workspacesOf(cfg))
 	names, paths := make([]string, len(w.Receivers)), make([]string, len(w.Receivers))
 	var secrets []string
 	for i, r := range w.Receivers {
@@ -51,6 +51,8 @@ func (d *decoder) webhookListener(l WebhookListener) {
 	d.listener(path, l.Listener, "deliveries")
 	if d.sound(path+".max_connections_per_client") && l.MaxPerClient > l.MaxConnections {
 		d.fail(path+".max_connections_per_client", "lower it, or raise max_connections", "it is above max_connections (%d), and so never reached", l.MaxConnections)
+	} else if d.sound(path+".max_connections_per_client") && l.MaxPerClient == l.MaxConnections {
+		d.warn(path+".max_connections_per_client", "lower it, unless all deliveries come through one load balancer", "one address can have all %d connections", l.MaxConnections)
 	}
 }
 
@@ -253,12 +255,33 @@ func (d *decoder) webhookEndpoint(path string, e WebhookEndpoint) {
 	if e.Agent && d.has(path+".allow_networks") {
 		d.fail(path+".allow_networks", "remove it", "Sallyport opens no connection to an agent's endpoint")
 	}
-	for i, network := range e.AllowNetworks {
-		if network.Bits() == 0 {
-			d.warn(fmt.Sprintf("%s.allow_networks[%d]", path, i), "name the networks that are meant", "it contains every address, loopback and metadata services included")
+	d.webhookExceptions(path, e.AllowNetworks)
+	d.webhookAddress(path, ".url", e.URL, e.AllowNetworks)
+}
+
+// specialNetworks are the IPv4 networks that endpoints are not reached in without an exception
+// (IANA IPv4 Special-Purpose Address Registry).
+var specialNetworks = func() (list []netip.Prefix) {
+	for _, text := range []string{
+		"0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "168.63.129.16/32", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24", "192.31.196.0/24",
+		"192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16", "192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3",
+	} {
+		list = append(list, netip.MustParsePrefix(text))
+	}
+	return list
+}()
+
+// webhookExceptions warns of exceptions for every address, and of those without an effect.
+func (d *decoder) webhookExceptions(path string, networks []netip.Prefix) {
+	for i, network := range networks {
+		own := fmt.Sprintf("%s.allow_networks[%d]", path, i)
+		switch {
+		case network.Bits() == 0:
+			d.warn(own, "name the networks that are meant", "it contains every address, loopback and metadata services included")
+		case network.Addr().Is4() && !network.IsSingleIP() && !slices.ContainsFunc(specialNetworks, network.Overlaps):
+			d.warn(own, "correct it, or remove it", "the network %s is public, and needs no exception", network)
 		}
 	}
-	d.webhookAddress(path, ".url", e.URL, e.AllowNetworks)
 }
 
 // webhookAddress warns of an address in a URL that no connection is made to.

@@ -142,6 +142,42 @@ func TestUnusedPreviousSecret(t *testing.T) {
 	}
 }
 
+// TestWebhookMatchWarnings: a resource that no delivery can match is named.
+func TestWebhookMatchWarnings(t *testing.T) {
+	t.Parallel()
+	directory, file := newDirectory(t)
+	writeFile(t, filepath.Join(directory, "secret"), "0123456789abcdef")
+	for name, c := range map[string]struct{ receiver, match, want string }{
+		"a misspelled workspace":      {``, `{repositories: ["https://bitbucket.org/amce/app"]}`, `the workspace "amce" is not configured; did you mean "acme"?`},
+		"that of a pull request":      {``, `{pull_requests: ["https://bitbucket.org/amce/app/pull-requests/*"]}`, `the workspace "amce" is not configured; did you mean "acme"?`},
+		"a misspelled host":           {`, kind: data_center`, `{repositories: ["git@bitbucket.ogr:acme/app.git"]}`, `the host "bitbucket.ogr" is not Bitbucket Cloud; did you mean "bitbucket.org"?`},
+		"another product":             {``, `{repositories: ["ssh://git@bb.example:7999/prj/app.git"]}`, `the resource "app" matches no repository of kind cloud; correct the receiver's kind, or the resource's match`},
+		"a repository not listed":     {`, repositories: [acme/other]`, `{repositories: ["https://bitbucket.org/acme/app.git"]}`, `the receiver lists no repository that the resource "app" matches`},
+		"a branch with a remote":      {``, `{repositories: ["https://bitbucket.org/acme/app"], branches: [origin/main]}`, `the names of branches and tags in deliveries have no origin/ before them; write "main"`},
+		"every connection to one":     {`, max: 2000`, `{repositories: ["https://bitbucket.org/acme/app"]}`, "one address can have all 2000 connections"},
+		"nothing":                     {`, repositories: [acme/other, acme/app]`, `{repositories: ["ssh://git@bitbucket.org/acme/app"]}`, ""},
+		"a UUID may be any":           {`, repositories: [922e118c-f34f-4226-a897-0e0afbec553d]`, `{repositories: ["https://bitbucket.org/acme/app"]}`, ""},
+		"a pattern of all workspaces": {``, `{pull_requests: ["https://bitbucket.org/*/app/pull-requests/*"]}`, ""},
+	} {
+		receiver, listener := c.receiver, ""
+		if receiver, ok := strings.CutSuffix(receiver, ", max: 2000"); ok {
+			c.receiver, listener = receiver, ", max_connections_per_client: 2000"
+		}
+		if receiver = c.receiver; !strings.Contains(receiver, "kind") {
+			receiver += ", kind: cloud"
+		}
+		got, err := Parse(file, []byte(gitPolicy+"webhooks:\n  listener: {address: \"127.0.0.1:8443\""+listener+"}\n  receivers:\n    - {name: a, path: /a, secret_file: secret, refresh_resources: [app]"+receiver+
+			"}\n  endpoints:\n    - {name: x, url: \"https://ci.example/\"}\n  resources:\n    - {name: app, endpoint: x, match: "+c.match+"}\n"))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if w := got.Warnings(); c.want == "" && len(w) > 0 || c.want != "" && (len(w) != 1 || !strings.Contains(w[0].String(), c.want)) {
+			t.Errorf("%s: warnings %v, want %q", name, w, c.want)
+		}
+	}
+}
+
 // TestWebhookWarnings: each of these is accepted, and named.
 func TestWebhookWarnings(t *testing.T) {
 	t.Parallel()
@@ -156,6 +192,7 @@ func TestWebhookWarnings(t *testing.T) {
 		"without the policy":        {`secret_file: secret, repositories: [acme/egress-polcy], actions: [refresh_policy]`, ``, `does not list the policy repository "acme/egress-policy"`},
 		"without encryption":        {`secret_file: secret`, `{name: x, url: "http://ci.example/"}`, "without encryption"},
 		"an exception for all":      {`secret_file: secret`, `{name: x, url: "https://ci.example/", allow_networks: ["::/0"]}`, "it contains every address"},
+		"an exception too many":     {`secret_file: secret`, `{name: x, url: "https://ci.example/", allow_networks: ["103.20.0.0/16"]}`, "the network 103.20.0.0/16 is public, and needs no exception; correct it, or remove it"},
 		"a private address":         {`secret_file: secret`, `{name: x, url: "https://10.1.2.3/", allow_networks: [10.2.0.0/16]}`, `the private address 10.1.2.3: no delivery is sent to it; add it: allow_networks: ["10.1.2.3/32"]`},
 		"this machine by its name":  {`secret_file: secret`, `{name: x, url: "https://localhost/"}`, `the private address 127.0.0.1: no delivery is sent to it`},
 		"an endpoint's one secret":  {`secret_file: secret`, `{name: x, url: "https://ci.example/", sign: {secret_file: endpoint, previous_secret_file: endpoint}}`, "it has the same secret as secret_file"},
