@@ -21,8 +21,8 @@ const webhookPage = "../docs/webhooks.md"
 
 // What the page of webhooks and a run have in different words.
 var (
-	guidePath = regexp.MustCompile(`/hooks/policy-[0-9a-f]{32}`)
-	guideFile = regexp.MustCompile(`(/[^ "]*)?/webhook-policy\.`)
+	guidePath = regexp.MustCompile(`/hooks/policy(-dc)?-[0-9a-f]{32}`)
+	guideFile = regexp.MustCompile(`(/[^ "]*)?/webhook-policy(-dc)?\.`)
 	// guideWriter is the place of an event in the log.
 	guideWriter = regexp.MustCompile(`(, number )\d+ of writer \S+`)
 	guideUntil  = regexp.MustCompile(`( is valid for \S+ until )\S+`)
@@ -62,7 +62,7 @@ func TestWebhookGuide(t *testing.T) {
 			events++
 		}
 	}
-	if events != 4 || len(g.results) < 14 {
+	if events != 5 || len(g.results) < 17 {
 		t.Errorf("the page was read as %d commands and %d events", len(g.results), events)
 	}
 	last := g.results[len(g.results)-1]
@@ -196,7 +196,7 @@ func (g *webhookGuide) matches(s *guideStep, a guideResult) error {
 		text = guideUntil.ReplaceAllString(text, "${1}<day>")
 		text = guideWriter.ReplaceAllString(text, "${1}N of writer W")
 		text = guideWarning.ReplaceAllString(text, "")
-		text = guideFile.ReplaceAllString(guidePath.ReplaceAllString(text, "<path>"), "<folder>/webhook-policy.")
+		text = guideFile.ReplaceAllString(guidePath.ReplaceAllString(text, "<path>"), "<folder>/webhook-policy$2.")
 		return unrepeated(g.today, text)
 	}
 	if want, got := same(s.want), same(a.output); got != want || a.status != s.status {

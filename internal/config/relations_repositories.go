@@ -62,12 +62,14 @@ func policyRepository(p *Policy, kind webhook.Kind) string {
 		}
 		return ""
 	}
-	if p.Git == nil || p.Git.URL == nil || strings.EqualFold(p.Git.URL.Hostname(), cloudHost) {
+	if p.Git == nil || p.Git.URL == nil {
 		return ""
 	}
+	// Data Center's addresses are ssh://HOST/KEY/SLUG and https://HOST[/CONTEXT]/scm/KEY/SLUG.
 	segments := strings.Split(strings.TrimSuffix(strings.Trim(p.Git.URL.Path, "/"), ".git"), "/")
-	if n := len(segments); n >= 2 {
-		return strings.Join(segments[n-2:], "/")
+	n := len(segments)
+	if p.Git.URL.Scheme == "ssh" && n == 2 || n >= 3 && segments[n-3] == "scm" {
+		return segments[n-2] + "/" + segments[n-1]
 	}
 	return ""
 }

@@ -142,6 +142,39 @@ func TestUnusedPreviousSecret(t *testing.T) {
 	}
 }
 
+// TestDataCenterPolicyRepository: a receiver of Data Center that does not list the policy's
+// repository is named, unless the repository may be a mirror.
+func TestDataCenterPolicyRepository(t *testing.T) {
+	t.Parallel()
+	directory, file := newDirectory(t)
+	for _, name := range []string{"secret", "key", "hosts"} {
+		writeFile(t, filepath.Join(directory, name), "0123456789abcdef")
+	}
+	for url, want := range map[string]string{
+		"https://bb.example/scm/sec/egress-policy.git":           "",
+		"https://bb.example/bitbucket/scm/sec/egress-polcy.git":  `the receiver does not list the policy repository "sec/egress-polcy"`,
+		"ssh://git@bb.example:7999/sec/other.git":                `"sec/other"`,
+		"ssh://git@bb.example:7999/SEC/egress-policy.git":        "",
+		"https://mirror.example/git/egress.git":                  "",
+		"https://bitbucket.org/acme/egress-policy.git":           "",
+		"ssh://git@mirror.example/srv/git/mirrors/sec/other.git": "",
+	} {
+		git := "url: \"" + url + "\""
+		if strings.HasPrefix(url, "ssh") {
+			git += ", ssh_key_file: key, known_hosts_file: hosts"
+		}
+		got, err := Parse(file, []byte(strings.Replace(gitPolicy, `url: "https://bitbucket.org/acme/egress-policy.git"`, git, 1)+"webhooks:\n  listener: {address: \"127.0.0.1:8443\"}\n  receivers:\n"+
+			"    - {name: a, path: /a, kind: data_center, secret_file: secret, repositories: [SEC/egress-policy], actions: [refresh_policy]}\n"))
+		if err != nil {
+			t.Errorf("%s: %v", url, err)
+			continue
+		}
+		if w := got.Warnings(); want == "" && len(w) > 0 || want != "" && (len(w) != 1 || !strings.Contains(w[0].String(), want)) {
+			t.Errorf("%s: %v, want %q", url, w, want)
+		}
+	}
+}
+
 // TestWebhookMatchWarnings: a resource that no delivery can match is named.
 func TestWebhookMatchWarnings(t *testing.T) {
 	t.Parallel()
