@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -10,7 +9,6 @@ import (
 	"sync"
 
 	"github.com/sallyport/sallyport/step/forwarder"
-	"github.com/sallyport/sallyport/step/peeruid"
 	"github.com/sallyport/sallyport/step/portforward"
 	"github.com/sallyport/sallyport/step/token"
 	"github.com/sallyport/sallyport/step/upstream"
@@ -20,7 +18,6 @@ import (
 type engine struct {
 	forwarder *forwarder.Forwarder
 	client    *upstream.Client
-	admit     func(uid uint32) bool
 	lines     *lineWriter
 	step      string         // what the proxy knows of the step; "": it was not asked
 	own       netip.AddrPort // for this machine's users
@@ -74,9 +71,8 @@ func startEngine(ctx context.Context, o options, errOut io.Writer) (_ *engine, e
 	for _, uid := range o.AllowUIDs {
 		uids = append(uids, uint32(uid))
 	}
-	e.admit = forwarder.Users(uids...)
 	e.forwarder, err = forwarder.New(forwarder.Config{
-		Upstream: e.client, Admit: e.admit,
+		Upstream: e.client, Admit: forwarder.Users(uids...),
 		Refused: func(r forwarder.Refusal) { e.lines.print(r.Line()) },
 	})
 	if err != nil {
@@ -134,27 +130,13 @@ func (e *engine) forward(text string) (netip.AddrPort, error) {
 		return netip.AddrPort{}, fmt.Errorf("forward %s: %w: choose another local port", spec.Target, err)
 	}
 	config := portforward.Config{
-		Admit: e.admitConn,
+		Admit: e.forwarder.Admit,
 		Connect: func(ctx context.Context, target string) (portforward.Stream, error) {
-			return connectTarget(ctx, e.client, target)
+			return e.forwarder.Connect(ctx, target)
 		},
-		Failed: func(target string, err error) { e.lines.print(failedLine(target, err)) },
 	}
 	e.routines.Go(func() { e.ended(portforward.Serve(e.ctx, l, spec.Target, config)) })
 	return l.Addr().(*net.TCPAddr).AddrPort(), nil
-}
-
-// admitConn refuses a connection of a user that may not use the forwarder, and one whose
-// user cannot be determined.
-func (e *engine) admitConn(c net.Conn) error {
-	uid, err := peeruid.Of(c)
-	if err != nil {
-		return err
-	}
-	if !e.admit(uid) {
-		return fmt.Errorf("user %d may not use the step's forwarder: start it with --allow-uid %d to admit it", uid, uid)
-	}
-	return nil
 }
 
 // refusedError is a refusal of Sallyport.
@@ -173,14 +155,6 @@ func connectTarget(ctx context.Context, client *upstream.Client, target string) 
 		return nil, refusedError{line}
 	}
 	return stream, nil
-}
-
-// failedLine is the line about a connection that was not made.
-func failedLine(target string, err error) string {
-	if refused, ok := errors.AsType[refusedError](err); ok {
-		return refused.line
-	}
-	return fmt.Sprintf("sallyport-step: forward %s: %v\n", target, err)
 }
 
 // close ends the forwarder and all connections.

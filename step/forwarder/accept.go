@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sallyport/sallyport/step/peeruid"
 	"github.com/sallyport/sallyport/step/socks"
 )
 
@@ -98,6 +99,9 @@ func (f *Forwarder) begin(t *toolConn, admit func(net.Conn) *Refusal) {
 		}
 	}()
 	if r := admit(t.TCPConn); r != nil {
+		if r.Target == unknownUser && peeruid.Abandoned(t.TCPConn) {
+			return // a test of the port, as by nc -z: there is nothing to refuse
+		}
 		f.refused(*r)
 		f.reject(t, answer(&r.Refusal))
 		return

@@ -1,6 +1,8 @@
 package forwarder
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -20,7 +22,7 @@ func (f *Forwarder) connect(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer f.end(t)
-	stream, refusal := f.open("connect", target)
+	stream, refusal := f.open(f.ctx, "connect", target)
 	if refusal != nil {
 		t.answerAndLinger(answer(refusal))
 		return
@@ -38,15 +40,25 @@ func (f *Forwarder) connect(w http.ResponseWriter, r *http.Request) {
 	f.relay(target, t, early, stream)
 }
 
+// Connect opens a tunnel for another listener of the step, such as a forwarded port. It is
+// counted, remembered and printed as a CONNECT of a tool; an error has been printed.
+func (f *Forwarder) Connect(ctx context.Context, target string) (upstream.Stream, error) {
+	stream, refusal := f.open(ctx, "connect", target)
+	if refusal != nil {
+		return nil, errors.New(Refusal{Action: "connect", Target: target, Refusal: *refusal}.text())
+	}
+	return stream, nil
+}
+
 // open opens a tunnel, and counts and prints the result. The request does not end when the
 // tool ends its own direction, which net/http reports as the end of the request's context.
-func (f *Forwarder) open(action, target string) (upstream.Stream, *upstream.Refusal) {
+func (f *Forwarder) open(ctx context.Context, action, target string) (upstream.Stream, *upstream.Refusal) {
 	key := denialKey{target: target}
 	if r := f.denied.recall(key); r != nil {
 		f.stats.repeated("", target, target, r.Reason, r.DecisionID)
 		return nil, r
 	}
-	stream, refusal, err := f.config.Upstream.Connect(f.ctx, target)
+	stream, refusal, err := f.config.Upstream.Connect(ctx, target)
 	if err != nil {
 		refusal = failure(err)
 	}

@@ -15,11 +15,14 @@ import (
 type Refusal struct {
 	upstream.Refusal
 	Time    time.Time
-	Action  string // connect, request or connection
+	Action  string // connect, request or actionConnection
 	Method  string // of a request
 	Target  string // host:port of a CONNECT; the URL of a request, without its query
 	Repeats int    // how often the same refusal was given again
 }
+
+// actionConnection is the action of a connection that is refused as a whole.
+const actionConnection = "connection"
 
 // Bounds of the parts that are shown.
 const (
@@ -30,9 +33,12 @@ const (
 
 // Line returns the refusal as one line of printable ASCII for the build log, with its
 // line end. Characters that could change the terminal or begin another line are escaped.
-func (r Refusal) Line() string {
+func (r Refusal) Line() string { return "sallyport: " + r.text() + "\n" }
+
+// text is the line without its beginning and end.
+func (r Refusal) text() string {
 	var b strings.Builder
-	b.WriteString("sallyport: denied ")
+	b.WriteString("denied ")
 	if r.Method != "" {
 		b.WriteString(escape(r.Method, maxShownName) + " ")
 	}
@@ -49,7 +55,7 @@ func (r Refusal) Line() string {
 	if r.Next != "" {
 		b.WriteString("; to do: " + escape(r.Next, maxShownText))
 	}
-	return b.String() + "\n"
+	return b.String()
 }
 
 // escape returns s as printable ASCII of at most about limit bytes.

@@ -14,6 +14,7 @@ import (
 const (
 	maxTargets  = 2000
 	maxRefusals = 1000
+	maxPeers    = 50 // users and addresses that are not admitted; further ones are counted only
 	// maxListedTarget bounds the targets in the lists, in bytes: no host:port is longer, and
 	// URLs are shortened to it. A report has less than 24 MiB as JSON.
 	maxListedTarget = 300
@@ -49,6 +50,7 @@ type statistics struct {
 	total    Report
 	targets  map[string]*Target
 	refusals map[refusalKey]int // index in total.Refusals
+	peers    int                // listed refusals of connections
 }
 
 // refusalKey identifies refusals that are listed once.
@@ -69,7 +71,7 @@ func shortened(s string, limit int) string { return s[:min(len(s), limit)] }
 // key identifies a refusal that listed has shortened.
 func (r Refusal) key() refusalKey {
 	k := refusalKey{r.Method, r.Target, r.Reason, r.DecisionID}
-	if r.Action == "connection" {
+	if r.Action == actionConnection {
 		k.decision = r.Message
 	}
 	return k
@@ -117,7 +119,7 @@ func (s *statistics) closed(target string, sent, received int64, aborted bool) {
 func (s *statistics) refused(r Refusal) (first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r.Action != "connection" {
+	if r.Action != actionConnection {
 		t := s.target(hostOf(r.Target))
 		t.Denied++
 		t.LastReason = shortened(r.Reason, maxShownName)
@@ -130,6 +132,12 @@ func (s *statistics) refused(r Refusal) (first bool) {
 		return false
 	}
 	s.total.Denied++
+	if r.Action == actionConnection {
+		if s.peers++; s.peers > maxPeers {
+			s.total.Omitted++
+			return false // another user must not fill the build log
+		}
+	}
 	if len(s.total.Refusals) >= maxRefusals {
 		s.total.Omitted++
 		return true

@@ -51,6 +51,24 @@ func TestReportIsBounded(t *testing.T) {
 	}
 }
 
+// TestRefusedPeersAreBounded: another user, or containers with many addresses, cannot fill
+// the build log with lines.
+func TestRefusedPeersAreBounded(t *testing.T) {
+	t.Parallel()
+	s := newStatistics()
+	printed := 0
+	for i := range 10 * maxPeers {
+		for range 2 {
+			if s.refused(*notAdmitted(fmt.Sprintf("address 192.0.2.%d", i), "not in a network of the containers")) {
+				printed++
+			}
+		}
+	}
+	if r := s.report(); printed != maxPeers || len(r.Refusals) != maxPeers || r.Refusals[0].Repeats != 1 || r.Omitted == 0 {
+		t.Errorf("%d lines, %d refusals, want %d; the first with %d repeats; %d omitted", printed, len(r.Refusals), maxPeers, r.Refusals[0].Repeats, r.Omitted)
+	}
+}
+
 // hostileReport is a report of long texts, each byte of which JSON writes with six bytes.
 func hostileReport() Report {
 	s := newStatistics()

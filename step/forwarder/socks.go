@@ -20,7 +20,7 @@ func (f *Forwarder) socks(t *toolConn) {
 	if err != nil {
 		return
 	}
-	stream, refusal := f.open("connect", target)
+	stream, refusal := f.open(f.ctx, "connect", target)
 	if refusal != nil {
 		t.answerAndLinger(socks.AppendReply(nil, replyTo(refusal)))
 		return

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/sallyport/sallyport/step/peeruid"
 	"github.com/sallyport/sallyport/step/upstream"
 )
 
@@ -29,12 +30,26 @@ func Users(more ...uint32) func(uid uint32) bool {
 	return func(uid uint32) bool { return slices.Contains(admitted, uid) }
 }
 
+// Admit reports whether the user of a connection to another listener of the step may use
+// the forwarder, such as a forwarded port. A refusal is counted and printed as one of the
+// forwarder's own listeners. Admit reads nothing.
+func (f *Forwarder) Admit(c net.Conn) bool {
+	r := f.admitUser(c)
+	if r != nil && !(r.Target == unknownUser && peeruid.Abandoned(c)) {
+		f.refused(*r)
+	}
+	return r == nil
+}
+
+// unknownUser names a peer whose user is not known.
+const unknownUser = "an unknown user"
+
 // admitUser returns nil if a peer's user may use the forwarder.
 func (f *Forwarder) admitUser(c net.Conn) *Refusal {
 	uid, err := f.config.peerUID(c)
 	switch {
 	case err != nil:
-		return notAdmitted("an unknown user", err.Error())
+		return notAdmitted(unknownUser, err.Error())
 	case !f.config.Admit(uid):
 		return notAdmitted(fmt.Sprintf("user %d", uid), "this user may not use the step's forwarder")
 	}
@@ -80,5 +95,5 @@ func notAdmitted(who, why string) *Refusal {
 // connectionRefusal is a refusal of a connection as a whole. It is printed once for each
 // cause.
 func connectionRefusal(who string, r *upstream.Refusal) *Refusal {
-	return &Refusal{Action: "connection", Target: who, Refusal: *r}
+	return &Refusal{Action: actionConnection, Target: who, Refusal: *r}
 }

@@ -16,3 +16,6 @@ func connected(net.Conn) error {
 func lookup(netip.AddrPort, netip.AddrPort) (uint32, error) {
 	return 0, fmt.Errorf("%w on %s", ErrUndetermined, runtime.GOOS)
 }
+
+// Abandoned is false: only Linux is supported.
+func Abandoned(net.Conn) bool { return false }

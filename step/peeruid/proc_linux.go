@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -15,21 +14,21 @@ import (
 // find reads the peer's socket from /proc/net/tcp and tcp6 (proc(5)). The IPv4
 // connections of IPv6 sockets are in tcp6.
 func find(peer, local netip.AddrPort) (entry, error) {
-	var failures []error
-	for _, name := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		e, err := findIn(name, peer, local)
-		if err == nil {
-			return e, nil
-		}
-		failures = append(failures, err)
+	e, err := findIn("/proc/net/tcp", peer, local)
+	if err == nil {
+		return e, nil
 	}
-	return entry{}, errors.Join(failures...)
+	e, err6 := findIn("/proc/net/tcp6", peer, local)
+	if err6 == nil {
+		return e, nil
+	}
+	return entry{}, fmt.Errorf("%w: %w; %w", ErrUndetermined, err, err6)
 }
 
 func findIn(name string, peer, local netip.AddrPort) (entry, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return entry{}, fmt.Errorf("%w: %w", ErrUndetermined, err)
+		return entry{}, err
 	}
 	defer func() { _ = f.Close() }()
 	lines := bufio.NewScanner(f)
@@ -41,9 +40,9 @@ func findIn(name string, peer, local netip.AddrPort) (entry, error) {
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return entry{}, fmt.Errorf("%w: %w", ErrUndetermined, err)
+		return entry{}, err
 	}
-	return entry{}, fmt.Errorf("%w: %s has no such socket", ErrUndetermined, name)
+	return entry{}, fmt.Errorf("%s has no such socket", name)
 }
 
 // parseLine reads a row: sl, local address, remote address, state, queues, timer,

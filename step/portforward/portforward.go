@@ -1,5 +1,5 @@
 // Package portforward connects raw TCP to a target through Sallyport: a local port for
-// clients that know no proxy, such as those of databases, and the standard input and output
+// clients without proxy support, such as those of databases, and the standard input and output
 // of a ProxyCommand of ssh.
 package portforward
 
@@ -77,14 +77,11 @@ func CheckTarget(target string) error {
 
 // Config configures the connections of a forwarded port. All fields are required.
 type Config struct {
-	// Connect opens a tunnel to the target. It reports a refusal itself, and returns an
-	// error for it.
+	// Connect opens a tunnel to the target. It prints a refusal or a failure itself.
 	Connect func(ctx context.Context, target string) (Stream, error)
 	// Admit reports whether the peer of a connection may use the port. Nothing is read from
-	// a connection before.
-	Admit func(net.Conn) error
-	// Failed is called with each connection that was not admitted or not connected.
-	Failed func(target string, err error)
+	// a connection before. Admit prints the cause itself.
+	Admit func(net.Conn) bool
 }
 
 // maxConnections bounds the connections of one forwarded port. More wait.
@@ -111,24 +108,19 @@ func Serve(ctx context.Context, l net.Listener, target string, c Config) error {
 		slots <- struct{}{}
 		routines.Go(func() {
 			defer func() { <-slots }()
-			if err := serveOne(ctx, conn.(*net.TCPConn), target, c); err != nil {
-				c.Failed(target, err)
-			}
+			serveOne(ctx, conn.(*net.TCPConn), target, c)
 		})
 	}
 }
 
-func serveOne(ctx context.Context, conn *net.TCPConn, target string, c Config) error {
+func serveOne(ctx context.Context, conn *net.TCPConn, target string, c Config) {
 	defer conn.Close()
-	if err := c.Admit(conn); err != nil {
-		return err
+	if !c.Admit(conn) {
+		return
 	}
-	stream, err := c.Connect(ctx, target)
-	if err != nil {
-		return err
+	if stream, err := c.Connect(ctx, target); err == nil {
+		Relay(ctx, stream, conn, conn, conn.CloseWrite)
 	}
-	Relay(ctx, stream, conn, conn, conn.CloseWrite)
-	return nil
 }
 
 // Relay copies in to the tunnel and the tunnel to out, and passes on the end of each

@@ -102,24 +102,23 @@ func TestServe(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	refuse := make(chan bool, 1)
 	refuse <- false
-	failed := make(chan error, 1)
+	refused := make(chan struct{}, 1)
 	connected := make(chan string, 4)
 	var served sync.WaitGroup
 	served.Go(func() {
 		if err := Serve(ctx, l, target, Config{
-			Admit: func(net.Conn) error {
+			Admit: func(net.Conn) bool {
 				r := <-refuse
 				refuse <- r
 				if r {
-					return errors.New("not admitted")
+					refused <- struct{}{}
 				}
-				return nil
+				return !r
 			},
 			Connect: func(ctx context.Context, target string) (Stream, error) {
 				connected <- target
 				return direct(ctx, target)
 			},
-			Failed: func(_ string, err error) { failed <- err },
 		}); err != nil {
 			t.Error(err)
 		}
@@ -145,8 +144,9 @@ func TestServe(t *testing.T) {
 	if _, err := io.ReadAll(dial()); err != nil && !strings.Contains(err.Error(), "reset") {
 		t.Error(err)
 	}
-	if err := <-failed; err == nil || !strings.Contains(err.Error(), "not admitted") || len(connected) > 0 {
-		t.Errorf("%v, %d connected", err, len(connected))
+	<-refused
+	if len(connected) > 0 {
+		t.Error("a peer that is not admitted was connected")
 	}
 	<-refuse
 	refuse <- false
