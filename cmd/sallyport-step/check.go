@@ -17,7 +17,7 @@ import (
 // checkProxy reads the step's own data from Sallyport: the proxy can be reached, its
 // certificate is valid, and it accepts the token. It returns one line about the step.
 func checkProxy(ctx context.Context, client *upstream.Client) (string, error) {
-	step, refusal, err := readStep(ctx, client)
+	step, refusal, err := client.Step(ctx)
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("check the proxy: %w", err)
@@ -33,22 +33,6 @@ func checkProxy(ctx context.Context, client *upstream.Client) (string, error) {
 func refusalError(target string, refusal *upstream.Refusal) error {
 	line := forwarder.Refusal{Refusal: *refusal, Target: target}.Line()
 	return errors.New(strings.TrimSpace(strings.TrimPrefix(line, "sallyport: ")))
-}
-
-// readStep reads what Sallyport knows of the step.
-func readStep(ctx context.Context, client *upstream.Client) (*stepapi.Step, *upstream.Refusal, error) {
-	resource, refusal, err := client.Get(ctx, stepapi.PathStep+"?"+stepapi.ParameterFormat+"="+stepapi.FormatJSON, stepapi.MaxResponse)
-	if err != nil || refusal != nil {
-		return nil, refusal, err
-	}
-	if resource.Status != http.StatusOK {
-		return nil, nil, fmt.Errorf("the proxy responded %d to GET %s: it is not Sallyport, or another version", resource.Status, stepapi.PathStep)
-	}
-	var step stepapi.Step
-	if err := json.Unmarshal(resource.Body, &step); err != nil {
-		return nil, nil, fmt.Errorf("the response of the proxy to GET %s is not valid: %w", stepapi.PathStep, err)
-	}
-	return &step, nil, nil
 }
 
 // sendNetworkCheck records the result of a network check with Sallyport.

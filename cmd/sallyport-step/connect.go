@@ -9,12 +9,12 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/step/portforward"
 	"github.com/sallyport/sallyport/step/session"
+	"github.com/sallyport/sallyport/step/upstream"
 )
 
 func newConnect() *cobra.Command {
@@ -108,9 +108,19 @@ func connectForwarder(ctx context.Context, address, target string) (portforward.
 	if response.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(response.Body, 4<<10))
 		_ = conn.Close()
-		return nil, refusedError{singleLine(strings.TrimSpace(string(text))) + "\n"}
+		return nil, refusedError{refusedBriefly(target, upstream.ParseRefusal(response.StatusCode, response.Header, string(text)))}
 	}
 	return &bufferedStream{conn.(*net.TCPConn), r}, nil
+}
+
+// refusedBriefly is the line about a refusal whose cause and remedy the forwarder prints: at
+// the first of equal requests, on the standard error of start or in its log.
+func refusedBriefly(target string, r *upstream.Refusal) string {
+	line := fmt.Sprintf("sallyport-step: connect %s: denied: %s", target, r.Reason)
+	if r.DecisionID != "" {
+		line += ", decision " + r.DecisionID
+	}
+	return singleLine(line+": the forwarder has printed the cause") + "\n"
 }
 
 // bufferedStream is a connection whose first bytes came together with the response.

@@ -18,8 +18,8 @@ func newForward() *cobra.Command {
 	o := &options{}
 	c := &cobra.Command{
 		Use:   "forward [ADDRESS:]PORT:HOST:PORT",
-		Short: "Forward a local port to a target, for clients that know no proxy",
-		Long: `Forward a local port to a target, for clients that know no proxy:
+		Short: "Forward a local port to a target, for clients without proxy support",
+		Long: `Forward a local port to a target, for clients without proxy support:
 
   sallyport-step forward 5432:db.example:5432
   psql "host=db.example hostaddr=127.0.0.1 sslmode=verify-full"

@@ -150,6 +150,9 @@ func (in *inspected) doctorConfig() doctor.Config {
 		d.Token = source
 	} else if in.status != nil {
 		d.Step = func(ctx context.Context) (*stepapi.Step, error) { return askStep(ctx, in.path) }
+		d.Evaluate = func(ctx context.Context, targets []string) (*stepapi.Evaluations, error) {
+			return askTargets(ctx, in.path, targets)
+		}
 	}
 	return d
 }

@@ -34,7 +34,7 @@ func TestInspect(t *testing.T) {
 	_, errOut, status := s.run("set -e\n" + start(p, "--unset-token") + curlAllowed + "curl -sS -p http://denied.test/ || :\n" +
 		"sallyport-step report >report 2>err\nsallyport-step report --format json >report.json\n" +
 		"sallyport-step check-network --tcp 192.0.2.1 --timeout 200ms >network || :\n" +
-		"sallyport-step doctor >unset || :\nexport BITBUCKET_STEP_OIDC_TOKEN=" + testToken + "\nsallyport-step doctor >doctor || :\nsallyport-step stop >/dev/null 2>&1\n")
+		"sallyport-step doctor --to allowed.test:443 --to denied.test:443 >unset || :\nexport BITBUCKET_STEP_OIDC_TOKEN=" + testToken + "\nsallyport-step doctor >doctor || :\nsallyport-step stop >/dev/null 2>&1\n")
 	if status != 0 || strings.Contains(errOut, "peer_not_admitted") { // doctor's own connection
 		t.Fatal(errOut)
 	}
@@ -54,6 +54,8 @@ func TestInspect(t *testing.T) {
 	p.mu.Unlock()
 	if text := s.read(s.home + "/unset"); !strings.Contains(text, "it accepts the forwarder's token: acme/app") {
 		t.Errorf("doctor without the token: %s", text)
+	} else if !strings.Contains(text, "allowed.test:443 is allowed") || !strings.Contains(text, "denied.test:443 is denied: no_rule_matched") {
+		t.Errorf("doctor without the token, targets: %s", text)
 	}
 	text := s.read(s.home + "/doctor")
 	for _, line := range strings.Split(text, "\n") {

@@ -96,6 +96,16 @@ func (s *sallyport) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.checks++
 		s.mu.Unlock()
 		w.WriteHeader(http.StatusNoContent)
+	case r.URL.Path == stepapi.PathStep && r.URL.Query().Has(stepapi.ParameterTo):
+		var e stepapi.Evaluations
+		for _, target := range r.URL.Query()[stepapi.ParameterTo] {
+			verdict := stepapi.Evaluation{Target: target, Verdict: stepapi.VerdictAllow, Reason: "policy_allowed"}
+			if strings.HasPrefix(target, "denied.") {
+				verdict.Verdict, verdict.Reason = stepapi.VerdictDeny, "no_rule_matched"
+			}
+			e.Evaluations = append(e.Evaluations, verdict)
+		}
+		_ = json.NewEncoder(w).Encode(e)
 	case r.URL.Path == stepapi.PathStep:
 		s.mu.Lock()
 		hold := s.hold

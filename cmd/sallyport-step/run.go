@@ -9,9 +9,12 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/sallyport/sallyport/step/session"
 	"github.com/sallyport/sallyport/step/toolconfig"
@@ -27,13 +30,14 @@ type runner struct {
 func newRun() *cobra.Command {
 	r := &runner{}
 	c := &cobra.Command{
-		Use:   "run --proxy URL -- COMMAND [ARGUMENT...]",
+		Use:   "run [--proxy URL] -- COMMAND [ARGUMENT...]",
 		Short: "Run one command with a forwarder of its own",
 		Long: `Run one command with a forwarder of its own, which ends with the command.
 
 The command gets the variables that start would export, without the variable that has the
 token. The files of tools are changed until the command ends, unless a forwarder of start
-is running. Signals are passed on to the command's process group.`,
+is running. Signals are passed on to the command's process group. Without --proxy, the
+command uses the running forwarder of start.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return invalid(errors.New("run: the command is missing: write sallyport-step run --proxy URL -- COMMAND"))
@@ -42,6 +46,9 @@ is running. Signals are passed on to the command's process group.`,
 		},
 		RunE: func(c *cobra.Command, args []string) error {
 			r.errOut = c.ErrOrStderr()
+			if len(r.Proxies) == 0 {
+				return r.runWithStarted(c, args)
+			}
 			return r.run(c.Context(), args)
 		},
 	}
@@ -70,6 +77,37 @@ func (r *runner) run(ctx context.Context, args []string) error {
 		return failed(err)
 	}
 	defer restore()
+	return runCommand(args, r.environment(settings))
+}
+
+// runWithStarted runs a command with the forwarder of start.
+func (r *runner) runWithStarted(c *cobra.Command, args []string) error {
+	if err := r.toolFlags.complete(); err != nil {
+		return err
+	}
+	var extra []string
+	c.Flags().Visit(func(f *pflag.Flag) {
+		if !slices.Contains([]string{"only", "without", "no-proxy"}, f.Name) {
+			extra = append(extra, "--"+f.Name)
+		}
+	})
+	if len(extra) > 0 {
+		return invalid(fmt.Errorf("run: %s is for a forwarder of this command's own: give --proxy URL too", strings.Join(extra, ", ")))
+	}
+	in, err := inspect(c.Context(), r.options)
+	switch {
+	case err != nil:
+		return statusError{exitRun, err}
+	case in.status == nil:
+		return invalid(errors.New("run: no forwarder is running: give --proxy https://HOST:PORT"))
+	}
+	settings := toolconfig.NewSettings(in.status.Forwarder)
+	settings.Containers, settings.NoProxy = in.status.Containers, r.noProxy
+	return runCommand(args, r.environment(settings))
+}
+
+// environment is that of the command: the variables of tools, without the token.
+func (r *runner) environment(settings toolconfig.Settings) []string {
 	environment := os.Environ()
 	if r.fromEnvironment() {
 		environment = without(environment, r.TokenVariable)
@@ -77,7 +115,7 @@ func (r *runner) run(ctx context.Context, args []string) error {
 	for _, v := range toolconfig.Variables(r.tools, settings) {
 		environment = append(without(environment, v.Name), v.Name+"="+v.Value)
 	}
-	return runCommand(args, environment)
+	return environment
 }
 
 // applyFiles changes the files of tools, unless a start or another run has changed them.
@@ -97,7 +135,7 @@ func (r *runner) applyFiles(settings toolconfig.Settings) (restore func(), err e
 	}
 	defer unlock()
 	if dir.MarkRunning() != nil {
-		fmt.Fprintln(r.errOut, "sallyport-step: warning: a start or another run has changed the files of tools: this command uses theirs")
+		fmt.Fprintln(r.errOut, "sallyport-step: warning: a start or another run has changed the files of tools: they lead to its forwarder, and the variables to the forwarder of this command: run without --proxy uses the forwarder of start for both")
 		return func() {}, nil
 	}
 	left, err := restoreFiles(dir)

@@ -49,6 +49,12 @@ func TestRun(t *testing.T) {
 	if after := snapshot(t, filepath.Dir(s.home)); after != before {
 		t.Errorf("before:\n%s\nafter:\n%s", before, after)
 	}
+	shown, errOut, status := s.run("sallyport-step run -- true || echo $?\n" + start(p, "") + "own=$HTTPS_PROXY\nunset HTTPS_PROXY HTTP_PROXY http_proxy https_proxy\n" +
+		"sallyport-step run -- sh -c 'echo $HTTPS_PROXY ${BITBUCKET_STEP_OIDC_TOKEN-unset}; exit 7' || echo \"$own $?\"\nsallyport-step run --allow-uid 7 -- true || echo $?\nsallyport-step stop >/dev/null 2>&1\n")
+	lines := strings.Split(shown, "\n")
+	if status != 0 || len(lines) != 5 || lines[0] != "2" || lines[1] != strings.TrimSuffix(lines[2], " 7")+" unset" || lines[3] != "2" || !strings.Contains(errOut, "--allow-uid is for a forwarder of this command's own") {
+		t.Errorf("with the forwarder of start: status %d: %s%s", status, shown, errOut)
+	}
 }
 
 // TestRunAfterAKilledRun: the files of a run that was killed are restored, and changed
@@ -68,7 +74,7 @@ func TestRunAfterAKilledRun(t *testing.T) {
 		t.Errorf("status %d: %s%s", status, out, errOut)
 	}
 	_, errOut, status = s.run(runLine(p, "", `sh -c 'export BITBUCKET_STEP_OIDC_TOKEN=`+testToken+`; `+strings.TrimSpace(strings.ReplaceAll(runLine(p, "", "true"), "'", ""))+`'`))
-	if status != 0 || !strings.Contains(errOut, "this command uses theirs") {
+	if status != 0 || !strings.Contains(errOut, "the variables to the forwarder of this command") {
 		t.Errorf("status %d: %s", status, errOut)
 	}
 	if after := snapshot(t, filepath.Dir(s.home)); after != before {
@@ -128,7 +134,7 @@ func TestConnect(t *testing.T) {
 		{request + "origin.test:80" + own, "origin /x", "", 0},
 		{start(p, "") + request + "origin.test:80\nsallyport-step stop 2>/dev/null >&2\n", "origin /x", "", 0},
 		{request + "denied.test:80" + own, "", "denied denied.test:80: no_rule_matched", 1},
-		{start(p, "") + request + "denied.test:80; s=$?; sallyport-step stop >/dev/null; exit $s\n", "", "no_rule_matched", 1},
+		{start(p, "") + request + "denied.test:80; s=$?; sallyport-step stop >/dev/null 2>&1; exit $s\n", "", "connect denied.test:80: denied: no_rule_matched, decision 01a1fdf4", 1},
 		{request + "origin.test:80\n", "", "no forwarder of sallyport-step is running", 1},
 		{request + "origin.test" + own, "", "HOST:PORT", 2},
 		{request + own, "", "want one argument", 2},
@@ -136,6 +142,9 @@ func TestConnect(t *testing.T) {
 		out, errOut, status := s.run(c.script)
 		if status != c.status || !strings.Contains(out, c.out) || c.out == "" && out != "" || !strings.Contains(errOut, c.cause) {
 			t.Errorf("%s: status %d: %s%s", c.script, status, out, errOut)
+		}
+		if strings.Count(errOut, "the test refuses it") > 1 {
+			t.Errorf("%s: the refusal is printed twice: %s", c.script, errOut)
 		}
 	}
 }

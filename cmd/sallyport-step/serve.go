@@ -133,11 +133,17 @@ func (d *daemon) handle(ctx context.Context, r session.Request) (any, error) {
 	case session.OperationForward:
 		return d.engine.forward(r.Forward)
 	case session.OperationStep:
-		step, refusal, err := readStep(ctx, d.engine.client)
+		step, refusal, err := d.engine.client.Step(ctx)
 		if refusal != nil {
 			err = refusalError("the step", refusal)
 		}
 		return step, err
+	case session.OperationEvaluate:
+		evaluations, refusal, err := d.engine.client.Evaluate(ctx, r.Targets)
+		if refusal != nil {
+			err = refusalError("the evaluation", refusal)
+		}
+		return evaluations, err
 	case session.OperationNetworkCheck:
 		return nil, sendNetworkCheck(ctx, d.engine.client, r.NetworkCheck)
 	case session.OperationStop:

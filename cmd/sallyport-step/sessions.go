@@ -77,6 +77,17 @@ func restoreFiles(dir session.Dir) ([]toolconfig.Problem, error) {
 	return journal.Restore()
 }
 
+// askTargets has the running forwarder ask Sallyport about targets.
+func askTargets(ctx context.Context, path string, targets []string) (*stepapi.Evaluations, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	var e stepapi.Evaluations
+	if err := session.Call(ctx, path, session.Request{Operation: session.OperationEvaluate, Targets: targets}, &e); err != nil {
+		return nil, err
+	}
+	return &e, nil
+}
+
 // askStep returns what Sallyport knows of the step of a running forwarder.
 func askStep(ctx context.Context, path string) (*stepapi.Step, error) {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)

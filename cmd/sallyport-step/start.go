@@ -169,12 +169,8 @@ func (s *starter) abort(dir session.Dir) error {
 	return endSession(context.Background(), dir, s.errOut)
 }
 
-// isTerminal reports whether a shell cannot evaluate what is written.
+// isTerminal reports whether a person sees what is written, and no shell evaluates it.
 func isTerminal(out io.Writer) bool {
 	f, ok := out.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
+	return ok && isTerminalDescriptor(int(f.Fd()))
 }

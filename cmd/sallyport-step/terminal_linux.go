@@ -7,6 +7,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// isTerminalDescriptor reports whether a descriptor is of a terminal (tcgetattr(3)), as
+// /dev/null is not.
+func isTerminalDescriptor(fd int) bool {
+	_, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	return err == nil
+}
+
 // foregroundTerminal reports whether standard input is a terminal of which this process
 // group is in the foreground (tcgetpgrp(3)).
 func foregroundTerminal() bool {

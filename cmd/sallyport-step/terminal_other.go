@@ -2,4 +2,6 @@
 
 package main
 
+func isTerminalDescriptor(int) bool { return false }
+
 func foregroundTerminal() bool { return false }

@@ -108,14 +108,27 @@ func checkFlags(t *testing.T, c *cobra.Command, page string) {
 	})
 }
 
-// TestIsTerminal: a file and a buffer are not terminals.
+// TestIsTerminal: a file, a buffer and /dev/null are not terminals; a pseudoterminal is.
 func TestIsTerminal(t *testing.T) {
 	f, err := os.Create(filepath.Join(t.TempDir(), "out"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if isTerminal(f) || isTerminal(&bytes.Buffer{}) {
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	if isTerminal(f) || isTerminal(null) || isTerminal(&bytes.Buffer{}) {
 		t.Error("a file is a terminal")
+	}
+	pty, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skipf("no pseudoterminal: %v", err)
+	}
+	defer pty.Close()
+	if !isTerminal(pty) {
+		t.Error("a pseudoterminal is not a terminal")
 	}
 }

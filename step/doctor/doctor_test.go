@@ -259,8 +259,15 @@ func TestUnsetToken(t *testing.T) {
 		w.config.Step = func(context.Context) (*stepapi.Step, error) {
 			return &stepapi.Step{Principal: stepapi.Principal{Repository: "acme/payments"}, Mode: stepapi.ModeEnforce}, problem
 		}
+		w.config.Evaluate = func(_ context.Context, targets []string) (*stepapi.Evaluations, error) {
+			return &stepapi.Evaluations{Evaluations: []stepapi.Evaluation{{Target: targets[0], Verdict: stepapi.VerdictDeny, Reason: "no_rule_matched"}}}, nil
+		}
 		checks, output := w.examine(t)
-		for name, want := range map[string]string{"token": Skipped, "server": outcome, "target": Skipped} {
+		target := Failed
+		if problem != nil {
+			target = Skipped // no target is evaluated for a token that is not accepted
+		}
+		for name, want := range map[string]string{"token": Skipped, "server": outcome, "target": target} {
 			if !slices.ContainsFunc(checks, func(c Check) bool { return c.Name == name && c.Outcome == want }) {
 				t.Errorf("%s is not %s:\n%s", name, want, output)
 			}

@@ -45,6 +45,9 @@ type Config struct {
 	// has unset it; nil: there is none. It is used only where Token has no token.
 	Step func(context.Context) (*stepapi.Step, error)
 
+	// Evaluate is Step for the targets; required if Step is set.
+	Evaluate func(ctx context.Context, targets []string) (*stepapi.Evaluations, error)
+
 	// Forwarder is the running forwarder of the step; invalid if none is running.
 	Forwarder netip.AddrPort
 	// Expected are the variables as `sallyport-step start` sets them.

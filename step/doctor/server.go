@@ -28,9 +28,7 @@ func (x *examination) checkServer(ctx context.Context, proxies []query.Proxy, c 
 	}
 	if len(proxies) == 0 || c == nil {
 		x.add("server", Skipped, "not asked: no proxy is usable, or there is no token", "")
-		for _, target := range x.Targets {
-			x.add("target", Skipped, target+" not asked", "")
-		}
+		x.skipTargets("no proxy is usable, or there is no token")
 		return
 	}
 	accepted := 0
@@ -48,7 +46,7 @@ func (x *examination) checkServer(ctx context.Context, proxies []query.Proxy, c 
 		accepted++
 		x.ok("server", "%s accepts the token: %s", p.Address, describe(s))
 		if s.Mode == stepapi.ModeReport {
-			x.add("policy", OK, "report mode: requests that the policy denies pass, and are recorded", "")
+			x.reportMode()
 		}
 	}
 	x.checkTargets(ctx, proxies, accepted > 0)
@@ -56,14 +54,31 @@ func (x *examination) checkServer(ctx context.Context, proxies []query.Proxy, c 
 
 // checkThroughForwarder lets the server check the forwarder's token.
 func (x *examination) checkThroughForwarder(ctx context.Context) {
-	if s, err := x.Step(ctx); err != nil {
+	s, err := x.Step(ctx)
+	if err != nil {
 		x.fail("server", "check the lines above, and start the forwarder again in a new step", "through the forwarder: %v", err)
-	} else {
-		x.ok("server", "it accepts the forwarder's token: %s", describe(s))
+		x.skipTargets("the server does not accept the token")
+		return
 	}
+	x.ok("server", "it accepts the forwarder's token: %s", describe(s))
+	if s.Mode == stepapi.ModeReport {
+		x.reportMode()
+	}
+	if len(x.Targets) > 0 {
+		x.addTargets(x.Evaluate(ctx, x.Targets))
+	}
+}
+
+// skipTargets states that no target was evaluated.
+func (x *examination) skipTargets(cause string) {
 	for _, target := range x.Targets {
-		x.add("target", Skipped, target+" not asked: doctor needs the token for this; run it before start --unset-token", "")
+		x.add("target", Skipped, target+" not asked: "+cause, "")
 	}
+}
+
+// reportMode states what report mode means for the step.
+func (x *examination) reportMode() {
+	x.add("policy", OK, "report mode: requests that the policy denies pass, and are recorded", "")
 }
 
 func (x *examination) refused(p query.Proxy, err error) {
@@ -113,9 +128,7 @@ func (x *examination) checkTargets(ctx context.Context, proxies []query.Proxy, a
 		return
 	}
 	if !accepted {
-		for _, target := range x.Targets {
-			x.add("target", Skipped, target+" not asked: the server does not accept the token", "")
-		}
+		x.skipTargets("the server does not accept the token")
 		return
 	}
 	client, err := x.client(proxies)
@@ -123,7 +136,11 @@ func (x *examination) checkTargets(ctx context.Context, proxies []query.Proxy, a
 		x.fail("target", "correct the configuration", "%v", err)
 		return
 	}
-	e, err := client.Evaluate(ctx, x.Targets)
+	x.addTargets(client.Evaluate(ctx, x.Targets))
+}
+
+// addTargets adds the server's decisions about the targets.
+func (x *examination) addTargets(e *stepapi.Evaluations, err error) {
 	if err != nil {
 		x.fail("target", "ask the operator of the proxy", "the server did not evaluate the targets: %v", err)
 		return

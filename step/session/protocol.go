@@ -19,6 +19,8 @@ const (
 	OperationStop    = "stop"    // the result is that of report; the forwarder ends after it
 	OperationForward = "forward" // adds a listener; the result is its address
 	OperationStep    = "step"    // the result is what Sallyport knows of the step
+	// OperationEvaluate has Sallyport evaluate targets; the result is stepapi.Evaluations.
+	OperationEvaluate = "evaluate"
 	// OperationNetworkCheck records the result of a network check with Sallyport.
 	OperationNetworkCheck = "network_check"
 )
@@ -36,6 +38,8 @@ type Request struct {
 	Operation string `json:"operation"`
 	// Forward is LOCAL:HOST:PORT of [OperationForward].
 	Forward string `json:"forward,omitempty"`
+	// Targets are those of [OperationEvaluate], host:port, at most stepapi.MaxTargets.
+	Targets []string `json:"targets,omitempty"`
 	// NetworkCheck is the result to record of [OperationNetworkCheck].
 	NetworkCheck *stepapi.NetworkCheck `json:"network_check,omitempty"`
 }
@@ -73,12 +77,15 @@ func parseRequest(text []byte) (Request, error) {
 		return Request{}, fmt.Errorf("the request is not valid: %w", err)
 	}
 	switch r.Operation {
-	case OperationForward, OperationNetworkCheck, OperationStatus, OperationReport, OperationStop, OperationStep:
+	case OperationForward, OperationEvaluate, OperationNetworkCheck, OperationStatus, OperationReport, OperationStop, OperationStep:
 	default:
 		return Request{}, fmt.Errorf("the operation %q is not known", r.Operation)
 	}
 	if (r.Operation == OperationForward) != (r.Forward != "") {
 		return Request{}, fmt.Errorf("forward and the operation %q do not belong together", r.Operation)
+	}
+	if (r.Operation == OperationEvaluate) != (len(r.Targets) > 0) || len(r.Targets) > stepapi.MaxTargets {
+		return Request{}, fmt.Errorf("the operation %q has %d targets: want 1 to %d of %q, and none of another operation", r.Operation, len(r.Targets), stepapi.MaxTargets, OperationEvaluate)
 	}
 	if (r.Operation == OperationNetworkCheck) != (r.NetworkCheck != nil) {
 		return Request{}, fmt.Errorf("network_check and the operation %q do not belong together", r.Operation)

@@ -79,7 +79,8 @@ func TestCall(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		`{"operation":"stpo"}`: "not known", `{"operation":"status","x":1}`: "unknown field", `{"operation":"status"} {}`: "after the value",
-		`{"operation":"status","forward":"1"}`: "belong together", `{"operation":"forward"}`: "belong together", `{"operation":"network_check"}`: "belong together", ``: "EOF", `[]`: "not valid",
+		`{"operation":"status","forward":"1"}`: "belong together", `{"operation":"forward"}`: "belong together", `{"operation":"network_check"}`: "belong together", `{"operation":"evaluate"}`: "has 0 targets",
+		`{"operation":"status","targets":["a:1"]}`: "has 1 targets", `{"operation":"evaluate","targets":[` + strings.Repeat(`"a:1",`, 32) + `"a:1"]}`: "has 33 targets", ``: "EOF", `[]`: "not valid",
 		`{"operation":"` + strings.Repeat("s", maxRequestBytes) + `"}`: "too long",
 	} {
 		if got := raw(t, d, text); !strings.Contains(got, want) {

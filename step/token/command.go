@@ -43,7 +43,7 @@ type CommandConfig struct {
 // One run is in progress at a time. Command does not run the command.
 func Command(c CommandConfig) (Source, error) {
 	if len(c.Args) == 0 || c.Args[0] == "" {
-		return nil, errors.New("token: the command is empty: name a program that prints the token")
+		return nil, errors.New("the token command is empty: name a program that prints the token")
 	}
 	c.Timeout = cmp.Or(c.Timeout, defaultTimeout)
 	return &command{config: c, now: time.Now}, nil
@@ -141,7 +141,7 @@ func (c *command) wait(ctx context.Context, r *run) (Token, error) {
 		select {
 		case <-r.done:
 		case <-ctx.Done():
-			return Token{}, fmt.Errorf("token: wait for command %q: %w", c.config.Args[0], context.Cause(ctx))
+			return Token{}, fmt.Errorf("wait for the token command: %w", context.Cause(ctx))
 		}
 	}
 	c.mu.Lock()
@@ -186,9 +186,9 @@ func (c *command) failure(err error, stderr string) error {
 		stderr = "…" + stderr[len(stderr)-maxShownStderr:]
 	}
 	if stderr == "" {
-		return fmt.Errorf("token: command %q: %w: its standard error is empty", c.config.Args[0], err)
+		return fmt.Errorf("token command: %w: its standard error is empty", err)
 	}
-	return fmt.Errorf("token: command %q: %w: its standard error: %q", c.config.Args[0], err, stderr)
+	return fmt.Errorf("token command: %w: its standard error: %q", err, stderr)
 }
 
 // withoutToken replaces in text what the command printed as its token, or as a part of

@@ -44,7 +44,7 @@ func (f *file) Token(context.Context) (Token, error) {
 	t, info, err := readFile(f.path)
 	if err != nil {
 		f.info = nil
-		return Token{}, fmt.Errorf("token: read %q: %w: check the file and its permissions", f.path, err)
+		return Token{}, fmt.Errorf("token file %q: %w: check the file and its permissions", f.path, err)
 	}
 	f.token, f.info = t, info
 	return t, nil

@@ -15,11 +15,11 @@ func Environment(name string, unset bool) (Source, error) {
 		_ = os.Unsetenv(name)
 	}
 	if !found || value == "" {
-		return nil, fmt.Errorf("token: the environment variable %q is not set: add oidc: true to the step, or name another source of the token", name)
+		return nil, fmt.Errorf("the environment variable %q is not set: add oidc: true to the step, or name another source of the token", name)
 	}
 	t, err := Parse(value)
 	if err != nil {
-		return nil, fmt.Errorf("token: environment variable %q: %w", name, err)
+		return nil, fmt.Errorf("environment variable %q: %w", name, err)
 	}
 	return Static(t), nil
 }

@@ -19,11 +19,11 @@ import (
 // Errors of [Client.Connect] and [Client.RoundTrip], for errors.Is.
 var (
 	// ErrUnreachable means that no proxy could be reached, or that none responded.
-	ErrUnreachable = errors.New("upstream: no proxy responds")
+	ErrUnreachable = errors.New("no proxy responds")
 	// ErrToken means that the source has no token.
-	ErrToken = errors.New("upstream: no token")
+	ErrToken = errors.New("no token")
 	// ErrTarget means that the target cannot be sent in a request line.
-	ErrTarget = errors.New("upstream: the target has characters that no target has")
+	ErrTarget = errors.New("the target has characters that no target has")
 )
 
 const (
