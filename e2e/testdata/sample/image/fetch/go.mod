@@ -1,0 +1,3 @@
+module sample.example/fetch
+
+go 1.21
