@@ -77,7 +77,7 @@ to the audit log before a connection is opened.`,
 	auditLog, policies := auditcmd.New(), policycmd.New()
 	auditLog.AddCommand(verifycmd.NewVerify(), verifycmd.NewExport(), verifycmd.NewEvidence())
 	policies.AddCommand(controlcmd.NewPolicyReload())
-	root.AddCommand(servecmd.NewServe(), servecmd.NewHealth(), servecmd.NewMigrate(), configcmd.New(), auditLog, policies, controlcmd.NewToken(), controlcmd.NewTunnels(), controlcmd.NewEmergencyStop(), webhookcmd.New(), newVersion())
+	root.AddCommand(servecmd.NewServe(), servecmd.NewHealth(), servecmd.NewMigrate(), configcmd.New(), auditLog, policies, controlcmd.NewToken(), controlcmd.NewTunnels(), controlcmd.NewEmergencyStop(), controlcmd.NewDebug(), webhookcmd.New(), newVersion())
 	documentExits(root)
 	return root
 }

@@ -65,6 +65,7 @@ func NewControl(ops Operations, log *slog.Logger) *Control {
 	act(c, mux, pathReload, func(ctx context.Context, by Operator, _ struct{}) (PolicyState, error) {
 		return ops.Policy.Reload(ctx, by)
 	})
+	act(c, mux, pathDebug, ops.Debug.Collect)
 	if ops.Agents != nil {
 		c.read(mux, pathAgentCredentials, func(ctx context.Context) (any, error) { return ops.Agents.List(ctx) })
 		act(c, mux, pathAgentCredentialCreate, ops.Agents.Create)

@@ -83,6 +83,11 @@ func (c *ControlClient) ReloadPolicy(ctx context.Context) (PolicyState, error) {
 	return postJSON[PolicyState](ctx, c, http.MethodPost, pathReload, struct{}{})
 }
 
+// Debug returns a description of the process.
+func (c *ControlClient) Debug(ctx context.Context, r DebugRequest) (DebugData, error) {
+	return postJSON[DebugData](ctx, c, http.MethodPost, pathDebug, r)
+}
+
 func postJSON[Out any](ctx context.Context, c *ControlClient, method, path string, in any) (out Out, err error) {
 	err = c.call(ctx, method, path, in, &out)
 	return out, err

@@ -80,6 +80,12 @@ func (d deskPolicy) Reload(_ context.Context, by Operator) (PolicyState, error) 
 	return PolicyState{Revision: "sha256:x", Changed: true}, d.note(by, "reload")
 }
 
+type deskDebug struct{ *desk }
+
+func (d deskDebug) Collect(_ context.Context, by Operator, r DebugRequest) (DebugData, error) {
+	return DebugData{[]byte{0, 255}}, d.note(by, "debug %s for %v", r.Kind, r.Duration)
+}
+
 // office is a control server on a socket in a directory of its own.
 func office(t *testing.T) (*desk, string) {
 	t.Helper()
@@ -88,7 +94,7 @@ func office(t *testing.T) (*desk, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := NewControl(Operations{Credentials: deskCredentials{d}, Tunnels: deskTunnels{d}, Policy: deskPolicy{d}}, slog.New(slog.DiscardHandler))
+	c := NewControl(Operations{Credentials: deskCredentials{d}, Tunnels: deskTunnels{d}, Policy: deskPolicy{d}, Debug: deskDebug{d}}, slog.New(slog.DiscardHandler))
 	served := make(chan error, 1)
 	go func() { served <- c.Serve(l) }()
 	t.Cleanup(func() {
@@ -131,7 +137,10 @@ func TestControl(t *testing.T) {
 	state, err := c.ReloadPolicy(ctx)
 	check(state, err, PolicyState{Revision: "sha256:x", Changed: true})
 
-	check(d.told, nil, []string{"revoke s for 1h0m0s", "restore r", "close [x y]", "emergency-stop fire", "resume", "reload"})
+	data, err := c.Debug(ctx, DebugRequest{DebugProfile, time.Second})
+	check(data, err, DebugData{[]byte{0, 255}})
+
+	check(d.told, nil, []string{"revoke s for 1h0m0s", "restore r", "close [x y]", "emergency-stop fire", "resume", "reload", "debug profile for 1s"})
 	for _, by := range d.by {
 		if by.UID != uint32(os.Geteuid()) || by.PID != int32(os.Getpid()) || !strings.Contains(by.String(), fmt.Sprintf("uid %d", by.UID)) {
 			t.Errorf("the operator is %+v", by)
@@ -265,7 +274,7 @@ func TestWhoMayControl(t *testing.T) {
 	}
 	// Without the kernel's credentials no client is accepted: TCP has none.
 	d := &desk{}
-	c := NewControl(Operations{Credentials: deskCredentials{d}, Tunnels: deskTunnels{d}, Policy: deskPolicy{d}}, slog.New(slog.DiscardHandler))
+	c := NewControl(Operations{Credentials: deskCredentials{d}, Tunnels: deskTunnels{d}, Policy: deskPolicy{d}, Debug: deskDebug{d}}, slog.New(slog.DiscardHandler))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

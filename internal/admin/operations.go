@@ -32,6 +32,7 @@ type Operations struct {
 	Credentials Credentials
 	Tunnels     Tunnels
 	Policy      Policy
+	Debug       Debug
 	// Agents is nil if the configuration has no endpoint for agents.
 	Agents AgentCredentials
 	// Deliveries is nil if the configuration has no webhooks.
@@ -56,6 +57,13 @@ type Tunnels interface {
 // Policy is the policy of this instance.
 type Policy interface {
 	Reload(ctx context.Context, by Operator) (PolicyState, error)
+}
+
+// Debug describes the running process to an operator.
+type Debug interface {
+	// Collect collects for the duration of the request. It returns an error while another
+	// request collects.
+	Collect(ctx context.Context, by Operator, r DebugRequest) (DebugData, error)
 }
 
 // Mistake is an operator's: the request cannot be executed.

@@ -1,7 +1,7 @@
 // Package operator executes the operations that an operator requests on the control
 // socket, and records each of them in the audit log: revocations of credentials, closed
-// tunnels, the emergency stop, reloads of the policy, credentials of webhook agents, and
-// replays of webhook deliveries.
+// tunnels, the emergency stop, reloads of the policy, credentials of webhook agents,
+// replays of webhook deliveries, and descriptions of the running process.
 package operator
 
 import (
@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
@@ -80,7 +81,7 @@ type Config struct {
 // Operations returns the operations of the control socket. They are safe for concurrent
 // use.
 func Operations(c Config) admin.Operations {
-	ops := admin.Operations{Credentials: credentials{c}, Tunnels: tunnels{c}, Policy: policies{c}}
+	ops := admin.Operations{Credentials: credentials{c}, Tunnels: tunnels{c}, Policy: policies{c}, Debug: debugging{c.record, new(sync.Mutex)}}
 	if c.Agents != nil {
 		ops.Agents = agentCredentials{c}
 	}
