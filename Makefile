@@ -13,6 +13,7 @@ BUILD      := $(NOCGO) $(GO) build -ldflags '$(LDFLAGS)'
 STEPTAGS   := -tags nethttpomithttp2
 STEPARCHS  ?= amd64 arm64
 STATICCHECK := $(NOCGO) $(GO) tool -modfile=tools/go.mod staticcheck
+BENCHSTAT  := $(NOCGO) $(GO) tool -modfile=tools/go.mod benchstat
 # The race detector needs cgo and so a C compiler; without one the tests run without it.
 RACE       := $(shell command -v gcc >/dev/null 2>&1 && echo -race)
 PACKAGES   ?= ./...
@@ -85,8 +86,10 @@ bench: needs ## measure the server and other proxies side by side, and write the
 	$(GO) test -run 'TestBench$$' -v -count=1 -timeout 30m ./e2e -args -bench-all -bench-rounds $(or $(ROUNDS),3) -bench-seconds $(or $(SECONDS),1) \
 	  -bench-only '$(ONLY)' -bench-targets '$(TARGETS)' $(if $(COMPARE),-bench-compare) $(if $(MERGE),-bench-merge)
 
-bench-parts: ## run the Go benchmarks
-	$(GO) test -run '^$$' -bench . -benchmem $(PACKAGES)
+bench-parts: ## run the Go benchmarks COUNT times (6), and summarize them with benchstat (OLD=file of an earlier run to compare with, PACKAGES)
+	@mkdir -p $(BIN)
+	$(GO) test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem -count $(or $(COUNT),6) -timeout 60m $(PACKAGES) >$(BIN)/bench-parts.txt || { cat $(BIN)/bench-parts.txt; exit 1; }
+	$(BENCHSTAT) $(OLD) $(BIN)/bench-parts.txt
 
 crash: needs ## run the long tests of the audit log: 1,000 kills under load (KILLS, SEED), 20 failovers, 2,000 lies about a sealed log, 100 sound ones
 	$(GO) test -run 'TestCrash$$' -v -count=1 -timeout 100m ./e2e -args -kills $(or $(KILLS),1000) -seed $(or $(SEED),1)
