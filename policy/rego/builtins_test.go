@@ -34,6 +34,9 @@ func asWritten(t testing.TB, native bool) *ast.Compiler {
 	if c.Compile(modules); c.Failed() {
 		t.Fatal(c.Errors)
 	}
+	if native {
+		functions.InlineCalls(c)
+	}
 	return c
 }
 

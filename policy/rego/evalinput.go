@@ -61,7 +61,7 @@ func newEvalInput(r *policy.Request, part *principalPart, selected *paths.Tree) 
 // value returns the value that is evaluated.
 func (in *evalInput) value() *ast.Term {
 	if in.term == nil {
-		w := &canonical.Writer{}
+		w := &canonical.Writer{NoJSON: true}
 		in.write(w)
 		in.term, _ = w.End()
 	}

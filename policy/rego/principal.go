@@ -102,7 +102,7 @@ func (p *principalPart) writeTo(w *canonical.Writer) {
 
 func (p *principalPart) value() *ast.Term {
 	p.once.Do(func() {
-		w := &canonical.Writer{}
+		w := &canonical.Writer{NoJSON: true}
 		p.write(w)
 		p.term, _ = w.End()
 	})

@@ -80,6 +80,7 @@ func newProgram(u *part, c *ast.Compiler, modules map[string]*ast.Module, store 
 	if len(p.sets) == 0 {
 		return p, nil
 	}
+	functions.InlineCalls(c)
 	compiled, err := c.QueryCompiler().Compile(body)
 	if err != nil {
 		return nil, err

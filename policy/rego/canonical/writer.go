@@ -32,8 +32,8 @@ func Key(name string) *ast.Term {
 // Writer builds an object as a value and as JSON at once, members in the order in which
 // they are written. The zero Writer is an empty object.
 type Writer struct {
-	// NoValue leaves out the value: End returns nil.
-	NoValue bool
+	// NoValue leaves out the value, and NoJSON the JSON and the key: End returns nil for it.
+	NoValue, NoJSON bool
 	// Reads are the parts that the key has, which is the JSON of an object with these parts
 	// only; nil: there is no key.
 	Reads *paths.Tree
@@ -56,7 +56,9 @@ type level struct {
 func (w *Writer) top() *level {
 	if len(w.levels) == 0 {
 		w.push(level{parts: w.Reads}, 8)
-		w.json = append(make([]byte, 0, 1024), '{')
+		if !w.NoJSON {
+			w.json = append(make([]byte, 0, 1024), '{')
+		}
 		if w.Reads != nil {
 			w.key = append(make([]byte, 0, 512), '{')
 		}
@@ -79,16 +81,30 @@ func (w *Writer) push(l level, n int) {
 func (w *Writer) next() *level {
 	l := w.top()
 	if l.open {
-		w.json = append(w.json, ',')
+		w.write(',')
 	}
 	l.open = true
 	return l
 }
 
+// write writes a character of the JSON.
+func (w *Writer) write(c byte) {
+	if !w.NoJSON {
+		w.json = append(w.json, c)
+	}
+}
+
+// text writes a string of the JSON.
+func (w *Writer) text(s string) {
+	if !w.NoJSON {
+		w.json = appendString(w.json, s)
+	}
+}
+
 func (w *Writer) name(name string) *level {
 	l := w.next()
-	w.json = appendString(w.json, name)
-	w.json = append(w.json, ':')
+	w.text(name)
+	w.write(':')
 	return l
 }
 
@@ -119,7 +135,7 @@ func (w *Writer) Text(name, value string) {
 	name, value = Clean(name), Clean(value)
 	l := w.name(name)
 	begin := len(w.json)
-	w.json = appendString(w.json, value)
+	w.text(value)
 	w.scalar(l, name, begin)
 	if !w.NoValue {
 		l.pairs = append(l.pairs, [2]*ast.Term{Key(name), ast.StringTerm(value)})
@@ -137,7 +153,9 @@ func (w *Writer) Optional(name, value string) {
 func (w *Writer) Number(name string, value int64) {
 	l := w.name(name)
 	begin := len(w.json)
-	w.json = strconv.AppendInt(w.json, value, 10)
+	if !w.NoJSON {
+		w.json = strconv.AppendInt(w.json, value, 10)
+	}
 	w.scalar(l, name, begin)
 	if !w.NoValue {
 		l.pairs = append(l.pairs, [2]*ast.Term{Key(name), ast.InternedTerm(int(value))})
@@ -148,7 +166,9 @@ func (w *Writer) Number(name string, value int64) {
 func (w *Writer) Bool(name string, value bool) {
 	l := w.name(name)
 	begin := len(w.json)
-	w.json = strconv.AppendBool(w.json, value)
+	if !w.NoJSON {
+		w.json = strconv.AppendBool(w.json, value)
+	}
 	w.scalar(l, name, begin)
 	if !w.NoValue {
 		l.pairs = append(l.pairs, [2]*ast.Term{Key(name), ast.InternedTerm(value)})
@@ -159,7 +179,9 @@ func (w *Writer) Bool(name string, value bool) {
 // key is the JSON of the parts of it that the key has.
 func (w *Writer) Raw(name string, value *ast.Term, json, key []byte) {
 	l := w.name(name)
-	w.json = append(w.json, json...)
+	if !w.NoJSON {
+		w.json = append(w.json, json...)
+	}
 	if w.keyed(l, name) != nil {
 		w.key = append(w.key, key...)
 	}
@@ -179,7 +201,7 @@ func (w *Writer) Object(name string, members func()) {
 
 // members writes an object after its name; below are the parts of it that the key has.
 func (w *Writer) members(below *paths.Tree, write func()) *ast.Term {
-	w.json = append(w.json, '{')
+	w.write('{')
 	if below != nil {
 		w.key = append(w.key, '{')
 	}
@@ -187,7 +209,7 @@ func (w *Writer) members(below *paths.Tree, write func()) *ast.Term {
 	write()
 	inner := w.top().pairs
 	w.levels = w.levels[:len(w.levels)-1]
-	w.json = append(w.json, '}')
+	w.write('}')
 	if below != nil {
 		w.key = append(w.key, '}')
 	}
@@ -201,7 +223,7 @@ func (w *Writer) members(below *paths.Tree, write func()) *ast.Term {
 // lists has values, and no key.
 func (w *Writer) List(name string, n int, members func(i int)) {
 	w.name(name)
-	w.json = append(w.json, '[')
+	w.write('[')
 	w.levels = append(w.levels, level{items: make([]*ast.Term, 0, n)})
 	for i := range n {
 		w.next()
@@ -211,7 +233,7 @@ func (w *Writer) List(name string, n int, members func(i int)) {
 	}
 	items := w.top().items
 	w.levels = w.levels[:len(w.levels)-1]
-	w.json = append(w.json, ']')
+	w.write(']')
 	l := w.top()
 	l.pairs = append(l.pairs, [2]*ast.Term{Key(name), ast.ArrayTerm(items...)})
 }
@@ -222,7 +244,7 @@ func (w *Writer) End() (value *ast.Term, json []byte) {
 	if w.Reads != nil {
 		w.key = append(w.key, '}')
 	}
-	w.json = append(w.json, '}')
+	w.write('}')
 	if w.NoValue {
 		return nil, w.json
 	}

@@ -4,6 +4,7 @@ package decisions
 
 import (
 	"container/heap"
+	"hash/maphash"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,15 +39,18 @@ const sameBytes = 4 << 10
 
 // Sizes of the parts of a cache in memory, rounded up.
 const (
-	shareBytes = 512 // a repository without entries
-	entryBytes = 640 // an entry without its texts, with its place in a map
+	shareBytes = 1024 // a repository without entries
+	entryBytes = 640  // an entry without its texts, with its place in a map
 )
 
 // Cache is bounded in bytes. If it is full, the repository that has the most bytes loses
 // its least recently used entry. A repository that has less than an equal part of the
 // cache therefore never loses an entry to another one. Repositories whose parts differ by
 // less than sameBytes count as equal: the one that added no entry for longest loses one.
-// Safe for concurrent use.
+//
+// An entry that others have to be dropped for is kept at the second request for its key, so
+// that requests that differ each time neither drop the entries of the others nor cost the
+// time of keeping theirs. Safe for concurrent use.
 type Cache struct {
 	limit  int64
 	counts *Counts
@@ -71,6 +75,21 @@ type share struct {
 	index      int    // in the heap
 	entries    map[string]*item
 	latest     item // the ring of the entries, the latest used next to it
+	asked      [seenKeys]uint32
+}
+
+// seenKeys is how many keys of a repository without an entry are remembered, by a digest.
+const seenKeys = 128
+
+var keySeed = maphash.MakeSeed()
+
+// isRepeated reports whether a key was asked for before, lately.
+func (s *share) isRepeated(key []byte) bool {
+	digest := maphash.Bytes(keySeed, key)
+	place, short := &s.asked[digest%seenKeys], uint32(digest>>32)
+	known := *place == short
+	*place = short
+	return known
 }
 
 // item is an entry in the ring of its share.
@@ -104,7 +123,6 @@ func (c *Cache) Put(repository string, key []byte, e Entry) {
 		c.counts.TooLarge.Add(1)
 		return
 	}
-	i := &item{Entry: e, key: string(key), size: size}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.shares[repository]
@@ -115,9 +133,13 @@ func (c *Cache) Put(repository string, key []byte, e Entry) {
 		c.used += shareBytes
 		heap.Push(&c.largest, s)
 	}
-	if old := s.entries[i.key]; old != nil {
+	full := s.used+size > c.limit/shareOfRepository || c.used+size > c.limit
+	if old := s.entries[string(key)]; old != nil {
 		c.drop(s, old)
+	} else if full && !s.isRepeated(key) {
+		return
 	}
+	i := &item{Entry: e, key: string(key), size: size}
 	s.entries[i.key] = i
 	s.latest.link(i)
 	s.used += size

@@ -2,6 +2,7 @@ package decisions
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +18,12 @@ func entry(rule string) Entry { return Entry{Decision: policy.Decision{Rule: rul
 func has(c *Cache, repository, key string) bool {
 	_, ok := c.Get(repository, []byte(key), noon)
 	return ok
+}
+
+// putTwice adds an entry also where others have to be dropped for it.
+func putTwice(c *Cache, repository, key string) {
+	c.Put(repository, []byte(key), entry("x"))
+	c.Put(repository, []byte(key), entry("x"))
 }
 
 // TestEntries: a decision is found under its repository and its key, in its time.
@@ -75,7 +82,7 @@ func TestEqualParts(t *testing.T) {
 		}
 	}
 	for i := range 20_000 {
-		c.Put(fmt.Sprint("busy", i%8), fmt.Appendf(nil, "unique-%d", i), entry("x"))
+		putTwice(c, fmt.Sprint("busy", i%8), fmt.Sprint("unique-", i))
 		if bytes, _ := c.Used(); bytes > limit {
 			t.Fatalf("%d bytes", bytes)
 		}
@@ -98,7 +105,7 @@ func TestOnePart(t *testing.T) {
 	var n Counts
 	c := New(1<<20, &n)
 	for i := range 5_000 {
-		c.Put("a", fmt.Appendf(nil, "%d", i), entry("x"))
+		putTwice(c, "a", strconv.Itoa(i))
 		if !has(c, "a", "0") {
 			t.Fatalf("the entry that is used each time was lost at %d", i)
 		}
@@ -108,13 +115,31 @@ func TestOnePart(t *testing.T) {
 	}
 }
 
+// TestUniqueKeys: keys that do not recur drop no entry, and are not kept once that would be
+// necessary.
+func TestUniqueKeys(t *testing.T) {
+	var n Counts
+	c := New(1<<20, &n)
+	c.Put("a", []byte("old"), entry("x"))
+	for i := range 50_000 {
+		c.Put("a", fmt.Appendf(nil, "unique-%d", i), entry("x"))
+	}
+	if !has(c, "a", "old") || n.Evictions.Load() != 0 {
+		t.Errorf("%d evictions", n.Evictions.Load())
+	}
+	putTwice(c, "a", "again")
+	if !has(c, "a", "again") || n.Evictions.Load() == 0 {
+		t.Errorf("a key that recurs is not kept")
+	}
+}
+
 // TestManyRepositories: repositories without entries do not fill the cache.
 func TestManyRepositories(t *testing.T) {
 	var n Counts
 	const limit = 1 << 18
 	c := New(limit, &n)
 	for i := range 10_000 {
-		c.Put(fmt.Sprint(i), []byte("k"), entry("x"))
+		putTwice(c, fmt.Sprint(i), "k")
 		if !has(c, fmt.Sprint(i), "k") {
 			t.Fatalf("the entry of %d was not kept", i)
 		}

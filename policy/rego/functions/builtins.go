@@ -46,22 +46,17 @@ var nativeBuiltins = map[string]*topdown.Builtin{
 			return iter(ast.InternedTerm(in))
 		},
 	},
-	"before":       comparison("before", func(now, end string) bool { return now < end }),
-	"since":        comparison("since", func(now, end string) bool { return now >= end }),
+	"before":       comparison("before", isBefore),
+	"since":        comparison("since", isSince),
 	"minute_clock": minuteClock,
-	// exception_applies is always true, and records an exception for the decision: see
-	// Notes.
-	"exception_applies": {
-		Decl: &ast.Builtin{Name: "sallyport:exception_applies", Decl: types.NewFunction(types.Args(types.A), types.B)},
-		Func: func(c topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error) error {
-			recordException(c.Context, operands[0])
-			return iter(ast.InternedTerm(true))
-		},
-	},
 	"exceptions_for": {
-		Decl: &ast.Builtin{Name: "sallyport:exceptions_of", Decl: types.NewFunction(types.Args(types.A, types.A), types.NewArray(nil, types.A))},
-		Func: func(_ topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error) error {
-			return iter(ast.ArrayTerm(exceptionsOf(operands[0].Value, operands[1])...))
+		Decl: &ast.Builtin{Name: "sallyport:exceptions_for", Decl: types.NewFunction(types.Args(types.A, types.A, types.A), types.NewSet(types.A))},
+		Func: func(c topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error) error {
+			found, err := exceptionsFor(c, operands[0].Value, operands[1], operands[2].Value)
+			if err != nil {
+				return err
+			}
+			return iter(ast.SetTerm(found...))
 		},
 	},
 }
@@ -89,22 +84,17 @@ func WithNative(c *ast.Capabilities) *ast.Capabilities {
 var nativeRules = sync.OnceValue(func() map[string]*ast.Rule {
 	rules := map[string]*ast.Rule{}
 	for name, text := range map[string]string{
-		"host_in":   "host_in(host, patterns) if native(host, patterns)",
-		"target_in": "target_in(target, entries) if native(target, entries)",
-		"before":    "before(until) if native(until)",
-		"since":     "since(from) if native(from)",
-		"exceptions_for": "exceptions_for(exceptions, repository, target) := {exception |\n" +
-			"some exception in native(exceptions, repository)\ntarget_in(target, exception.hosts)\nactive(exception)\nexception_applies(exception)\n}",
+		"host_in":        "host_in(host, patterns) if native(host, patterns)",
+		"target_in":      "target_in(target, entries) if native(target, entries)",
+		"before":         "before(until) if native(until)",
+		"since":          "since(from) if native(from)",
+		"exceptions_for": "exceptions_for(exceptions, repository, target) := native(exceptions, repository, target)",
 	} {
 		rule := ast.MustParseModule("package sallyport.lib\n\n" + text).Rules[0]
 		ast.WalkTerms(rule, func(t *ast.Term) bool {
 			ref, ok := t.Value.(ast.Ref)
-			switch {
-			case !ok || len(ref) != 1:
-			case ref[0].Value.Compare(ast.Var("native")) == 0:
+			if ok && len(ref) == 1 && ref[0].Value.Compare(ast.Var("native")) == 0 {
 				t.Value = nativeBuiltins[name].Decl.Ref()
-			case ref[0].Value.Compare(ast.Var("exception_applies")) == 0:
-				t.Value = nativeBuiltins["exception_applies"].Decl.Ref()
 			}
 			return false
 		})
@@ -177,11 +167,25 @@ func targetIn(c topdown.BuiltinContext, target ast.Value, entries *ast.Term) (bo
 
 var httpsPort = ast.InternedTerm(443)
 
-// exceptionsOf are the members of a collection that name a repository.
-func exceptionsOf(exceptions ast.Value, repository *ast.Term) (list []*ast.Term) {
+// exceptionsFor implements data.sallyport.lib.exceptions_for, and records what it finds.
+// The clock is read last: most decisions do not depend on it.
+func exceptionsFor(c topdown.BuiltinContext, exceptions ast.Value, repository *ast.Term, target ast.Value) (list []*ast.Term, err error) {
 	note := func(t *ast.Term) {
-		if name := field(t.Value, repositoryKey); name != nil && name.Equal(repository) {
+		name := field(t.Value, repositoryKey)
+		if err != nil || name == nil || !name.Equal(repository) {
+			return
+		}
+		hosts := field(t.Value, hostsKey)
+		if hosts == nil {
+			return
+		}
+		var applies bool
+		if applies, err = targetIn(c, target, hosts); !applies || err != nil {
+			return
+		}
+		if applies, err = isActive(c, t.Value); applies && err == nil {
 			list = append(list, t)
+			recordException(c.Context, t)
 		}
 	}
 	switch e := exceptions.(type) {
@@ -192,11 +196,26 @@ func exceptionsOf(exceptions ast.Value, repository *ast.Term) (list []*ast.Term)
 	case ast.Object:
 		e.Foreach(func(_, v *ast.Term) { note(v) })
 	}
-	return list
+	return list, err
+}
+
+// isActive implements data.sallyport.lib.active.
+func isActive(c topdown.BuiltinContext, exception ast.Value) (bool, error) {
+	owner, until := field(exception, ownerKey), field(exception, untilKey)
+	if owner == nil || until == nil {
+		return false, nil
+	}
+	if name, ok := owner.Value.(ast.String); !ok || name == "" {
+		return false, nil
+	}
+	return compareClock(c, until, isBefore)
 }
 
 var (
 	repositoryKey = ast.InternedTerm("repository")
+	hostsKey      = ast.InternedTerm("hosts")
+	ownerKey      = ast.InternedTerm("owner")
+	untilKey      = ast.InternedTerm("until")
 	hostKey       = ast.InternedTerm("host")
 	portKey       = ast.InternedTerm("port")
 )
@@ -286,7 +305,7 @@ func portText(c topdown.BuiltinContext, port *ast.Term) (string, error) {
 // noting are the functions that record notes, by name.
 var noting = func() map[string]bool {
 	names := map[string]bool{}
-	for _, name := range []string{"before", "since", "minute_clock", "exception_applies"} {
+	for _, name := range []string{"before", "since", "minute_clock", "exceptions_for"} {
 		names[nativeBuiltins[name].Decl.Ref().String()] = true
 	}
 	return names

@@ -22,19 +22,32 @@ func comparison(name string, holds func(now, end string) bool) *topdown.Builtin 
 	return &topdown.Builtin{
 		Decl: &ast.Builtin{Name: "sallyport:" + name, Decl: types.NewFunction(types.Args(types.A), types.B)},
 		Func: func(c topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error) error {
-			end, ok := operands[0].Value.(ast.String)
-			if !ok || !utcTime.MatchString(string(end)) {
-				return iter(ast.InternedTerm(false))
-			}
-			now, err := timeOf(c)
+			is, err := compareClock(c, operands[0], holds)
 			if err != nil {
 				return err
 			}
-			recordSpan(c.Context, spanOfEnd(now, string(end)))
-			text := now.Format(time.RFC3339Nano)
-			return iter(ast.InternedTerm(holds(text[:min(len(text), 19)], string(end)[:19])))
+			return iter(ast.InternedTerm(is))
 		},
 	}
+}
+
+func isBefore(now, end string) bool { return now < end }
+func isSince(now, end string) bool  { return now >= end }
+
+// compareClock compares the time of an evaluation with an end, as text of whole seconds. A
+// malformed end is neither before nor since.
+func compareClock(c topdown.BuiltinContext, until *ast.Term, holds func(now, end string) bool) (bool, error) {
+	end, ok := until.Value.(ast.String)
+	if !ok || !utcTime.MatchString(string(end)) {
+		return false, nil
+	}
+	now, err := timeOf(c)
+	if err != nil {
+		return false, err
+	}
+	recordSpan(c.Context, spanOfEnd(now, string(end)))
+	text := now.Format(time.RFC3339Nano)
+	return holds(text[:min(len(text), 19)], string(end)[:19]), nil
 }
 
 // spanOfEnd is the Span of a comparison with an end. The library compares as text: an end
