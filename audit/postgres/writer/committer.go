@@ -59,11 +59,26 @@ func (l *Log) gather(g *group, ticks <-chan time.Time) bool {
 		}
 	}
 	defer l.queue.announce()
-	// The callers whom the last group released are about to record again: let them run,
-	// or groups alternate between all of them and one.
-	runtime.Gosched()
-	l.fill(g)
+	if l.queue.len() < splitRows {
+		// The callers whom the last group released are about to record again: let them run,
+		// or groups alternate between all of them and one.
+		runtime.Gosched()
+	}
+	l.fill(g, groupLimit(l.queue.len()))
 	return true
+}
+
+// splitRows is how many events are worth a group of their own.
+const splitRows = 64
+
+// groupLimit is how many events the next group takes where so many wait. Half of many are
+// left for the group after it: while the database writes one half, the callers of the other
+// half, which is durable, record again.
+func groupLimit(waiting int) int {
+	if waiting < 2*splitRows {
+		return groupRows
+	}
+	return min(groupRows, (waiting+1)/2)
 }
 
 // waitForEvent waits for an event or for another task. fill is false where there is
@@ -85,10 +100,11 @@ func (l *Log) waitForEvent(g *group, ticks <-chan time.Time) (fill, open bool) {
 	return false, true
 }
 
-// fill adds the events that wait, until the group is full or its batch window ends.
-func (l *Log) fill(g *group) {
+// fill adds the events that wait, until the group has so many or is full, or its batch window
+// ends.
+func (l *Log) fill(g *group, limit int) {
 	var batchWindow <-chan time.Time
-	for !g.full() {
+	for len(g.rows) < limit && !g.full() {
 		if l.takeNext(g) {
 			continue
 		}

@@ -228,3 +228,12 @@ func BenchmarkQueue(b *testing.B) {
 		})
 	}
 }
+
+// TestGroupLimit: a group takes half of many waiting events, and all of few.
+func TestGroupLimit(t *testing.T) {
+	for waiting, want := range map[int]int{0: groupRows, 1: groupRows, 2*splitRows - 1: groupRows, 2 * splitRows: splitRows, 511: 256, 512: 256, 2 * groupRows: groupRows, 9 * groupRows: groupRows} {
+		if got := groupLimit(waiting); got != want {
+			t.Errorf("of %d waiting events a group takes %d, not %d", waiting, got, want)
+		}
+	}
+}

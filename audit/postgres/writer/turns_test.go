@@ -40,7 +40,7 @@ func (l *Log) waits(t *testing.T, events string, size int) {
 func (l *Log) nextGroup() (events string) {
 	g := newGroup(l.writer)
 	if l.takeNext(g) {
-		l.fill(g)
+		l.fill(g, groupRows)
 	}
 	l.accompanied = g.companions > 0
 	for _, r := range g.rows {
