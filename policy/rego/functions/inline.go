@@ -41,22 +41,32 @@ func nativeOf(rules []*ast.Rule, n int) ast.Ref {
 	if !ok || len(terms) != n || body.Negated || len(body.With) > 0 || rule.Head.Value == nil {
 		return nil
 	}
-	switch value := rule.Head.Value; {
-	case value.Equal(ast.InternedTerm(true)) && len(rule.Head.Args) == n-1: // a condition
-	case len(rule.Head.Args) == n-2 && isVar(value) && value.Equal(terms[n-1]): // a value
-	default:
+	if !passesOn(rule.Head, terms) {
 		return nil
-	}
-	for i, argument := range rule.Head.Args {
-		if !isVar(argument) || !argument.Equal(terms[i+1]) {
-			return nil
-		}
 	}
 	ref, ok := terms[0].Value.(ast.Ref)
 	if !ok || Native[ref.String()] == nil {
 		return nil
 	}
 	return ref
+}
+
+// passesOn reports whether a call passes on the arguments of a function, and returns what
+// the function returns.
+func passesOn(head *ast.Head, call []*ast.Term) bool {
+	n := len(call)
+	switch value := head.Value; {
+	case value.Equal(ast.InternedTerm(true)) && len(head.Args) == n-1: // a condition
+	case len(head.Args) == n-2 && isVar(value) && value.Equal(call[n-1]): // a value
+	default:
+		return false
+	}
+	for i, argument := range head.Args {
+		if !isVar(argument) || !argument.Equal(call[i+1]) {
+			return false
+		}
+	}
+	return true
 }
 
 func isVar(t *ast.Term) bool {
