@@ -14,6 +14,7 @@ import (
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego/check"
 	"github.com/sallyport/sallyport/policy/rego/functions"
+	"github.com/sallyport/sallyport/policy/rego/reads"
 )
 
 // The checks with a name. Tests of this package disable one each, and show the attack that
@@ -63,6 +64,7 @@ type loader struct {
 	repositories []*unit
 
 	libraryModules map[string]*ast.Module
+	libraryReads   *reads.Rules
 	written        *libraryParts   // the library as it is written
 	native         *libraryParts   // and as it decides
 	clocks         map[string]bool // names of functions whose results vary: see [reads.Clocks]

@@ -30,7 +30,7 @@ func (l *loader) loadLibrary() error {
 		}
 		l.libraryModules[s.path] = m
 	}
-	l.clocks = reads.Clocks(l.libraryModules)
+	l.clocks, l.libraryReads = reads.Clocks(l.libraryModules), reads.OfModules(l.libraryModules)
 	l.written = splitLibrary(l.libraryModules, func(string) bool { return false })
 	l.native = splitLibrary(l.libraryModules, l.isShipped)
 	return nil

@@ -20,7 +20,7 @@ func (s *Set) readsFor(repository string) (organization, own *reads.Rules) {
 	if u == nil {
 		return organization, own
 	}
-	own.Input.Merge(&reads.OfModules(owner.loader.libraryModules).Input)
+	own.Input.Merge(&owner.loader.libraryReads.Input)
 	for _, src := range u.part(egress).files {
 		if !src.test {
 			own.Merge(reads.OfText(src.content, owner.loader.clocks))

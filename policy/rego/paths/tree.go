@@ -15,11 +15,22 @@ type Tree struct {
 	members map[string]*Tree
 }
 
-// Add adds a path; an empty one is the whole input.
+// MaxDepth bounds the names of a path, and maxName the bytes of one. More are never needed:
+// an input has fewer levels, and no name of a field is longer.
+const (
+	MaxDepth = 8
+	maxName  = 256
+)
+
+// Add adds a path; an empty one is the whole input. Of a path over the bounds, it adds the
+// beginning, with everything below.
 func (t *Tree) Add(path ...string) {
-	for _, name := range path {
+	for _, name := range path[:min(len(path), MaxDepth)] {
 		if t.all {
 			return
+		}
+		if len(name) > maxName {
+			break
 		}
 		next := t.members[name]
 		if next == nil {

@@ -1,6 +1,8 @@
 package reads
 
 import (
+	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -91,6 +93,40 @@ func TestClocks(t *testing.T) {
 		if names[name] != want {
 			t.Errorf("%s: %v", name, names[name])
 		}
+	}
+}
+
+// TestHostileText: a text costs no more than its bounds, whatever it names.
+func TestHostileText(t *testing.T) {
+	var many strings.Builder
+	for i := range 100_000 {
+		fmt.Fprintf(&many, "input.x%d ", i)
+	}
+	for name, text := range map[string]string{
+		"many paths":      many.String(),
+		"a deep path":     "input" + strings.Repeat(".a", 1<<20),
+		"deep brackets":   "input" + strings.Repeat("[\"a\"]", 1<<20),
+		"a long name":     "input." + strings.Repeat("a", 1<<20),
+		"nested brackets": strings.Repeat("input[", 1<<20),
+		"open texts":      strings.Repeat("\"", 1<<20) + "\n",
+	} {
+		var before, after runtime.MemStats
+		content, clocks := []byte(text), Clocks(nil)
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		found := OfText(content, clocks)
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		if size := int64(after.HeapAlloc) - int64(before.HeapAlloc); size > 256<<10 {
+			t.Errorf("%s: %d bytes are kept", name, size)
+		}
+		if n := len(found.Input.Paths()); n > maxPaths {
+			t.Errorf("%s: %d paths", name, n)
+		}
+		runtime.KeepAlive(content)
+	}
+	if found := OfText([]byte(many.String()), nil); !found.Input.HasAll() {
+		t.Error("paths over the bound are lost")
 	}
 }
 

@@ -3,6 +3,8 @@ package reads
 import (
 	"bytes"
 	"strings"
+
+	"github.com/sallyport/sallyport/policy/rego/paths"
 )
 
 // OfText returns what rules of a file can read, from its text alone. It is for the text of
@@ -24,7 +26,8 @@ func OfText(text []byte, clocks map[string]bool) *Rules {
 	for len(s.rest) > 0 && !(s.found.Clock && s.found.Input.HasAll()) {
 		s.next()
 	}
-	return &s.found
+	found := s.found // without the text
+	return &found
 }
 
 // scan is the state of reading one file.
@@ -32,7 +35,12 @@ type scan struct {
 	rest   []byte
 	clocks map[string]bool
 	found  Rules
+	paths  int // that were found
 }
+
+// maxPaths bounds the paths of one file, which this process keeps. A file with more counts
+// as reading the whole input.
+const maxPaths = 1000
 
 // unknown records that anything may be read.
 func (s *scan) unknown() {
@@ -76,7 +84,11 @@ func (s *scan) word() {
 	}
 	switch {
 	case word == "input":
-		s.found.Input.Add(s.path()...)
+		path := s.path()
+		if s.paths++; s.paths > maxPaths {
+			path = nil
+		}
+		s.found.Input.Add(path...)
 	case strings.HasSuffix(word, "input") && !isLetter(word[0]):
 		s.unknown() // a number, perhaps, and then the word
 	}
@@ -109,7 +121,7 @@ func (s *scan) path() (names []string) {
 			if s.clocks[name] {
 				s.found.Clock = true
 			}
-			names = append(names, name)
+			names = s.appendName(names, name)
 		case s.rest[0] == '[' && (s.rest[1] == '"' || s.rest[1] == '`'):
 			before := s.rest
 			s.rest = s.rest[1:]
@@ -120,12 +132,20 @@ func (s *scan) path() (names []string) {
 			}
 			s.rest = s.rest[1:]
 			s.names(text)
-			names = append(names, text)
+			names = s.appendName(names, text)
 		default:
 			return names
 		}
 	}
 	return names
+}
+
+// appendName adds a name to a path, without those that a [paths.Tree] does not keep.
+func (*scan) appendName(names []string, name string) []string {
+	if len(names) > 2*paths.MaxDepth {
+		return names
+	}
+	return append(names, name)
 }
 
 // text reads a text with its quotes, and returns what is between them as it is written. ok
