@@ -51,7 +51,7 @@ var core = map[string][]string{
 // stepSide is the program in build steps: small, and without what only the server needs.
 // It imports these packages of the module, besides its own, and these libraries.
 var stepSide = struct{ own, libraries []string }{
-	own:       []string{"identity", "internal/destination", "internal/durable", "internal/nearest", "internal/pause", "internal/printable", "internal/stepapi", "internal/systemd"},
+	own:       []string{"identity", "internal/destination", "internal/durable", "internal/nearest", "internal/pause", "internal/printable", "internal/regotext", "internal/stepapi", "internal/systemd"},
 	libraries: []string{"golang.org/x/sys", "github.com/spf13/cobra", "github.com/spf13/pflag"},
 }
 

@@ -2,16 +2,15 @@ package report
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"net"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf16"
 
 	"github.com/sallyport/sallyport/internal/destination"
+	"github.com/sallyport/sallyport/internal/regotext"
 	"github.com/sallyport/sallyport/internal/stepapi"
 )
 
@@ -51,12 +50,12 @@ func rules(s *Summary) (text, file string) {
 	condition, name := "not input.principal.deployment", "builds"
 	switch {
 	case p.Deployment != "":
-		condition, name = "input.principal.deployment.slug == "+regoText(p.Deployment), p.Deployment
+		condition, name = "input.principal.deployment.slug == "+regotext.Quote(p.Deployment), p.Deployment
 	case p.DeploymentUUID != "":
-		condition, name = "input.principal.deployment.uuid == "+regoText(p.DeploymentUUID), p.DeploymentUUID
+		condition, name = "input.principal.deployment.uuid == "+regotext.Quote(p.DeploymentUUID), p.DeploymentUUID
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Requested by one step of %s, and not allowed. Review each line.\npackage sallyport.repository[%s]\n\nimport data.sallyport.lib\n", regoText(folder), regoText(folder))
+	fmt.Fprintf(&b, "# Requested by one step of %s, and not allowed. Review each line.\npackage sallyport.repository[%s]\n\nimport data.sallyport.lib\n", regotext.Quote(folder), regotext.Quote(folder))
 	ids := map[string]int{}
 	for len(uses) > 0 {
 		group := uses[:1]
@@ -64,7 +63,7 @@ func rules(s *Summary) (text, file string) {
 			group = uses[:len(group)+1]
 		}
 		uses = uses[len(group):]
-		id := "requested-" + ruleID(name) + group[0].suffix()
+		id := "requested-" + regotext.RuleID(name) + group[0].suffix()
 		if ids[id]++; ids[id] > 1 {
 			id += "-" + strconv.Itoa(ids[id])
 		}
@@ -129,7 +128,7 @@ func (u *use) entry() string {
 }
 
 func writeRule(b *strings.Builder, id, condition string, group []use) {
-	keys := []string{`"rule": ` + regoText(id)}
+	keys := []string{`"rule": ` + regotext.Quote(id)}
 	if group[0].address {
 		keys = append(keys, `"allow_ip_literal": true`)
 	}
@@ -146,7 +145,7 @@ func writeRule(b *strings.Builder, id, condition string, group []use) {
 	}
 	fmt.Fprintf(b, "\t%s\n\tlib.target_in(input.target, {\n", condition)
 	for _, u := range group {
-		fmt.Fprintf(b, "\t\t%s,\n", regoText(u.entry()))
+		fmt.Fprintf(b, "\t\t%s,\n", regotext.Quote(u.entry()))
 	}
 	b.WriteString("\t})\n}\n")
 }
@@ -157,32 +156,4 @@ func times(n int64) string {
 		return "once"
 	}
 	return strconv.FormatInt(n, 10) + " times"
-}
-
-// ruleID makes a part of a rule's id of a name.
-func ruleID(name string) string {
-	id := strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' || r == '.' || r == '_' {
-			return r
-		}
-		return '-'
-	}, strings.ToLower(name))
-	return id[:min(len(id), 90)]
-}
-
-// regoText is a string as Rego writes it, which is as JSON does, in printable ASCII.
-func regoText(s string) string {
-	var b strings.Builder
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	_ = e.Encode(s)
-	var ascii strings.Builder
-	for _, unit := range utf16.Encode([]rune(strings.TrimSuffix(b.String(), "\n"))) {
-		if unit < 0x7f {
-			ascii.WriteByte(byte(unit))
-		} else {
-			fmt.Fprintf(&ascii, "\\u%04x", unit)
-		}
-	}
-	return ascii.String()
 }

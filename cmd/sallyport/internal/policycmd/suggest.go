@@ -17,6 +17,7 @@ import (
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
 	identitypg "github.com/sallyport/sallyport/identity/postgres"
 	"github.com/sallyport/sallyport/internal/destination"
+	"github.com/sallyport/sallyport/internal/regotext"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
 )
@@ -220,7 +221,7 @@ func (s *suggester) passed(d *audit.Decided) string {
 	case d.Verdict == "allow" && outcome == "would deny":
 		return "passed in report mode"
 	case d.Verdict == "allow":
-		return "was allowed by " + cmp.Or(ruleID(d.Rule), "no rule")
+		return "was allowed by " + cmp.Or(regotext.RuleID(d.Rule), "no rule")
 	case s.refused && policy.Reason(d.Reason) == policy.NoRuleMatched:
 		return "was refused"
 	}
@@ -296,11 +297,11 @@ func (o *observed) note(d *audit.Decided, how, deny string, names bool) (*use, e
 		if dep := p.Deployment; dep != nil {
 			switch {
 			case names && dep.Slug != "":
-				u.condition = fmt.Sprintf("input.principal.deployment.slug == %s", regoText(dep.Slug))
+				u.condition = fmt.Sprintf("input.principal.deployment.slug == %s", regotext.Quote(dep.Slug))
 			case names && dep.Name != "":
-				u.condition = fmt.Sprintf("input.principal.deployment.name == %s", regoText(dep.Name))
+				u.condition = fmt.Sprintf("input.principal.deployment.name == %s", regotext.Quote(dep.Name))
 			default:
-				u.condition = fmt.Sprintf("input.principal.deployment.uuid == %s", regoText(dep.UUID))
+				u.condition = fmt.Sprintf("input.principal.deployment.uuid == %s", regotext.Quote(dep.UUID))
 			}
 		}
 		o.uses[key] = u

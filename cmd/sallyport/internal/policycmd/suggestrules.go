@@ -2,7 +2,6 @@ package policycmd
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"net"
@@ -12,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sallyport/sallyport/internal/regotext"
 	"github.com/sallyport/sallyport/proxy"
 )
 
@@ -52,7 +52,7 @@ func (s *suggester) rules(o *observed) string {
 		}
 		fmt.Fprintf(&b, "#   %s, by %s: %s\n", u.entry(), u.deny, u.evidence())
 	}
-	fmt.Fprintf(&b, "package sallyport.repository[%s]\n\nimport data.sallyport.lib\n", regoText(o.folder))
+	fmt.Fprintf(&b, "package sallyport.repository[%s]\n\nimport data.sallyport.lib\n", regotext.Quote(o.folder))
 	ids := s.usedIDs(o.folder)
 	for _, group := range grouped(o.uses) {
 		first := group[0]
@@ -77,7 +77,7 @@ func (s *suggester) rules(o *observed) string {
 		}
 		fmt.Fprintf(&b, "\t%s\n\tlib.target_in(input.target, {\n", first.condition)
 		for _, u := range group {
-			fmt.Fprintf(&b, "\t\t%s,\n", regoText(u.entry()))
+			fmt.Fprintf(&b, "\t\t%s,\n", regotext.Quote(u.entry()))
 		}
 		b.WriteString("\t})\n}\n")
 	}
@@ -192,7 +192,7 @@ func parents(group []*use) string {
 
 // groupID is the id of a rule: observed-production-http.
 func groupID(u *use) string {
-	id := "observed-" + cmp.Or(ruleID(u.deployment), "builds")
+	id := "observed-" + cmp.Or(regotext.RuleID(u.deployment), "builds")
 	if u.http {
 		id += "-http"
 	}
@@ -200,24 +200,4 @@ func groupID(u *use) string {
 		id += "-addresses"
 	}
 	return id + relaxedID(u.relaxations())
-}
-
-// ruleID makes a part of a rule's id of a name.
-func ruleID(name string) string {
-	id := strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' || r == '.' || r == '_' {
-			return r
-		}
-		return '-'
-	}, strings.ToLower(name))
-	return id[:min(len(id), 90)]
-}
-
-// regoText is a string as Rego writes it, which is as JSON does.
-func regoText(s string) string {
-	var b strings.Builder
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	_ = e.Encode(s)
-	return strings.TrimSuffix(b.String(), "\n")
 }

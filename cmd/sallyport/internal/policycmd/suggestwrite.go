@@ -12,6 +12,7 @@ import (
 
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
 	"github.com/sallyport/sallyport/internal/nearest"
+	"github.com/sallyport/sallyport/internal/regotext"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
 )
@@ -98,9 +99,9 @@ func (s *suggester) meant(name string) string {
 
 func (s *suggester) delegation(folder string) string {
 	if s.names {
-		return fmt.Sprintf(`delegate contains {"rule": "own-rules-of-%s"} if input.principal.repository.full_name == %q`, ruleID(folder), folder)
+		return fmt.Sprintf(`delegate contains {"rule": "own-rules-of-%s"} if input.principal.repository.full_name == %q`, regotext.RuleID(folder), folder)
 	}
-	return fmt.Sprintf(`delegate contains {"rule": "own-rules-of-%s"} if input.principal.repository.uuid == %q`, ruleID(folder), path.Base(folder))
+	return fmt.Sprintf(`delegate contains {"rule": "own-rules-of-%s"} if input.principal.repository.uuid == %q`, regotext.RuleID(folder), path.Base(folder))
 }
 
 // try loads the policy with the new files in it, and asks it again what was
