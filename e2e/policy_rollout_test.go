@@ -100,7 +100,7 @@ func TestPolicyRolloutReadsBitbucket(t *testing.T) {
 	for i := range 150 {
 		w.Workspace.AddRepository(fmt.Sprintf("quiet-%03d", i), "PAY")
 	}
-	checkContains(t, w.operatorCommand(t, 0, "policy", "rollout", w.policy, "--without-bitbucket"), "1 repositories: 0 enforced, 0 with something that would be denied or closed, 1 never seen")
+	checkContains(t, w.operatorCommand(t, 0, "policy", "rollout", w.policy, "--without-bitbucket"), "1 repository: 0 enforced, 0 with something that would be denied or closed, 1 never seen")
 	output := w.operatorCommand(t, 0, "policy", "rollout", w.policy)
 	checkContains(t, output, "acme/payments   never", "acme/quiet-149  never", "153 repositories: 0 enforced, 0 with something that would be denied or closed, 153 never seen")
 

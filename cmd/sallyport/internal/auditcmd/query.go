@@ -13,6 +13,7 @@ import (
 	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/internal/printable"
 )
 
 func newQuery() *cobra.Command {
@@ -143,8 +144,8 @@ func (q *query) run(c *cobra.Command) (err error) {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.ErrOrStderr(), "%s: %d rows from %s to %s, sha256 %x, recorded as event %d of the writer database\n",
-		q.out, rows, cli.FormatTime(q.filter.Since), cli.FormatTime(q.filter.Until), file.Digest(), sequence)
+	fmt.Fprintf(c.ErrOrStderr(), "%s: %s from %s to %s, sha256 %x, recorded as event %d of the writer database\n",
+		q.out, printable.Count(rows, "row"), cli.FormatTime(q.filter.Since), cli.FormatTime(q.filter.Until), file.Digest(), sequence)
 	return nil
 }
 
@@ -160,7 +161,7 @@ func writeRows(ctx context.Context, querier *auditreader.Querier, q *query, out 
 		err = buffered.Flush()
 	}
 	if ctx.Err() != nil {
-		return rows, fmt.Errorf("interrupted after %d rows", rows)
+		return rows, fmt.Errorf("interrupted after %s", printable.Count(rows, "row"))
 	}
 	return rows, err
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/printable"
 	reconcilepg "github.com/sallyport/sallyport/reconcile/postgres"
 )
 
@@ -87,7 +88,7 @@ func printCoverage(out io.Writer, r *reconcilepg.Report) error {
 	for _, n := range r.Counts {
 		total += n
 	}
-	fmt.Fprintf(out, "%d deployments since %s that Bitbucket reported, in %d reconciliations\n", total, cli.FormatTimeOrNever(r.Since), r.Reconciliations)
+	fmt.Fprintf(out, "%s since %s that Bitbucket reported, in %s\n", printable.Count(total, "deployment"), cli.FormatTimeOrNever(r.Since), printable.Count(r.Reconciliations, "reconciliation"))
 	for _, class := range identity.DeploymentClasses {
 		if n := r.Counts[class]; n > 0 {
 			fmt.Fprintf(out, "  %-20s%d\n", class, n)

@@ -13,6 +13,7 @@ import (
 	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/internal/printable"
 )
 
 func newStats() *cobra.Command {
@@ -72,7 +73,7 @@ the period. The probes of the self-test are counted separately.`,
 // printTotals writes one table after another.
 func printTotals(out io.Writer, s *auditreader.Totals) error {
 	w := bufio.NewWriter(out)
-	fmt.Fprintf(w, "from %s to %s: %d events, %d decisions\n", cli.FormatTime(s.Since), cli.FormatTime(s.Until), s.Events, s.Decided.Decisions())
+	fmt.Fprintf(w, "from %s to %s: %s, %s\n", cli.FormatTime(s.Since), cli.FormatTime(s.Until), printable.Count(s.Events, "event"), printable.Count(s.Decided.Decisions(), "decision"))
 	fmt.Fprintf(w, "allowed %d, allowed only in report mode %d, denied %d; %d bytes sent, %d received\n",
 		s.Decided.Allowed, s.Decided.WouldDeny, s.Decided.Denied, s.Decided.BytesSent, s.Decided.BytesReceived)
 	if s.Repeated > 0 {

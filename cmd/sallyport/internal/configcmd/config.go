@@ -9,6 +9,7 @@ import (
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
 	"github.com/sallyport/sallyport/internal/config"
+	"github.com/sallyport/sallyport/internal/printable"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -78,7 +79,7 @@ not run is not started.`,
 			}
 		}
 		if report.failed > 0 {
-			err := fmt.Errorf("%s: %d of %d checks failed", name, report.failed, report.made)
+			err := fmt.Errorf("%s: %d of %s failed", name, report.failed, printable.Count(report.made, "check"))
 			if report.wrong {
 				err = cli.Invalid(err)
 			}

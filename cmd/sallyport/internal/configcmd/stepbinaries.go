@@ -1,9 +1,8 @@
 package configcmd
 
 import (
-	"fmt"
-
 	"github.com/sallyport/sallyport/internal/config"
+	"github.com/sallyport/sallyport/internal/printable"
 	"github.com/sallyport/sallyport/internal/stepbinaries"
 )
 
@@ -18,6 +17,6 @@ func checkStepBinaries(r *checkReport, cfg *config.Config) {
 		r.warn("step_binaries", err.Error())
 	}
 	if len(problems) == 0 {
-		r.add("step_binaries", fmt.Sprintf("%d builds with their SHA-256", len(stepbinaries.Names)), nil)
+		r.add("step_binaries", printable.Count(len(stepbinaries.Names), "build")+" with their SHA-256", nil)
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/internal/admin"
+	"github.com/sallyport/sallyport/internal/printable"
 )
 
 // controlUsage ends the help of every command that speaks to a running instance.
@@ -69,7 +70,7 @@ policy is rejected, the active revision stays in force.
 		}
 		fmt.Fprintf(c.OutOrStdout(), "%s decides, %s\n", state.Revision, change)
 		if state.Pending > 0 {
-			fmt.Fprintf(c.OutOrStdout(), "the changed policies of %d repositories are not checked yet, and their earlier rules are in force: %s\n", state.Pending, state.PendingRepositories)
+			fmt.Fprintf(c.OutOrStdout(), "the changed policies of %s are not checked yet, and their earlier rules are in force: %s\n", printable.Count(state.Pending, "repository"), state.PendingRepositories)
 		}
 		if state.LastReloadError != "" {
 			return fmt.Errorf("the current policy was rejected:\n%s", state.LastReloadError)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/internal/admin"
+	"github.com/sallyport/sallyport/internal/printable"
 )
 
 // NewToken makes `sallyport token`.
@@ -99,7 +100,7 @@ repository is revoked stays revoked.
 		case r.Lifted == 0:
 			return fmt.Errorf("%s %s is not revoked: see `sallyport token revocations`", r.Scope, r.UUID)
 		}
-		_, err = fmt.Fprintf(c.OutOrStdout(), "%s %s: %d revocations lifted\n", r.Scope, r.UUID, r.Lifted)
+		_, err = fmt.Fprintf(c.OutOrStdout(), "%s %s: %s lifted\n", r.Scope, r.UUID, printable.Count(r.Lifted, "revocation"))
 		return err
 	})
 }

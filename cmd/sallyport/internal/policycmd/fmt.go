@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/internal/printable"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
 )
@@ -77,9 +78,9 @@ func formatTree(ctx context.Context, out io.Writer, directory string, snapshot *
 	}
 	switch {
 	case failed > 0:
-		return fmt.Errorf("%s: %d files are left as they are", directory, failed)
+		return fmt.Errorf("%s: %s left unchanged", directory, printable.Count(failed, "file"))
 	case !write && changed > 0:
-		return fmt.Errorf("%s: %d files are not formatted: run sallyport policy fmt %s", directory, changed, directory)
+		return fmt.Errorf("%s: %s not formatted: run sallyport policy fmt %s", directory, printable.Count(changed, "file"), directory)
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/deploy"
+	"github.com/sallyport/sallyport/internal/printable"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -106,7 +107,7 @@ func writeTemplate(out io.Writer, directory, workspace string) error {
 	if err := writeNew(directory, files); err != nil {
 		return fmt.Errorf("write the policy repository: %w", err)
 	}
-	fmt.Fprintf(&messages, "%s: %d files, in report mode for everything but the guardrails\n", directory, len(files))
+	fmt.Fprintf(&messages, "%s: %s, in report mode for everything but the guardrails\n", directory, printable.Count(len(files), "file"))
 	_, err = io.WriteString(out, messages.String())
 	return err
 }

@@ -6,6 +6,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"github.com/sallyport/sallyport/internal/printable"
 )
 
 func (s *replaySummary) print(w io.Writer) error {
@@ -26,10 +28,10 @@ func (s *replaySummary) print(w io.Writer) error {
 		fmt.Fprintf(&b, "and %d more groups: --groups 0 shows them\n", s.Hidden)
 	}
 	if s.Ungrouped > 0 {
-		fmt.Fprintf(&b, "and %d differences in groups that there was no room for: a shorter time or --repository shows them\n", s.Ungrouped)
+		fmt.Fprintf(&b, "and %s in further groups: a shorter time or --repository shows them\n", printable.Count(s.Ungrouped, "difference"))
 	}
 	if s.AsDecided {
-		fmt.Fprintf(&b, "%d of %d decisions do not come out as they were recorded, each by the revision that made it; %d revisions\n", s.Differ, s.Decisions, s.Revisions)
+		fmt.Fprintf(&b, "%d of %d decisions do not come out as they were recorded, each by the revision that made it; %s\n", s.Differ, s.Decisions, printable.Count(s.Revisions, "revision"))
 	} else {
 		fmt.Fprintf(&b, "%d of %d decisions would differ: %d closed, %d opened, %d in report mode only",
 			s.Differ, s.Decisions, s.Closed, s.Opened, s.Differ-s.Closed-s.Opened-s.Routed)

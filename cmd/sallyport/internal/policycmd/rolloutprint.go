@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/internal/printable"
 )
 
 // print writes the repositories, those with the most to do first.
@@ -47,7 +48,7 @@ func (v *rollout) print(w io.Writer, asJSON bool) error {
 	for _, r := range list {
 		b.WriteString(r.line(width))
 	}
-	fmt.Fprintf(&b, "%d repositories: %d enforced, %d with something that would be denied or closed, %d never seen\n", len(list), enforced, open, never)
+	fmt.Fprintf(&b, "%s: %d enforced, %d with something that would be denied or closed, %d never seen\n", printable.Count(len(list), "repository"), enforced, open, never)
 	printContinued(&b, list)
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
 	"github.com/sallyport/sallyport/internal/nearest"
+	"github.com/sallyport/sallyport/internal/printable"
 	"github.com/sallyport/sallyport/internal/regotext"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
@@ -77,7 +78,7 @@ func (s *suggester) newFiles(summary *strings.Builder) (files []policy.File, wan
 			fmt.Fprintf(summary, "%s: its rules allow %d more, and do not count yet, for nothing delegates to it. Add to egress/:\n  %s\n", o.folder, o.waiting, s.delegation(o.folder))
 		}
 		if o.dropped > 0 {
-			fmt.Fprintf(summary, "  it reached more than %d different targets: %d decisions are left out\n", maxUses, o.dropped)
+			fmt.Fprintf(summary, "  it reached more than %d different targets: %s left out\n", maxUses, printable.Count(o.dropped, "decision"))
 		}
 	}
 	return files, wanted

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/sallyport/sallyport/internal/printable"
 	"github.com/sallyport/sallyport/policy/rego"
 )
 
@@ -40,7 +41,7 @@ func printTests(out io.Writer, directory string, report *rego.TestReport, verbos
 		fmt.Fprintf(out, "warning: %s: there are no tests: a test is a rule test_… in a file whose name ends in _test.rego\n", directory)
 	}
 	if failed > 0 {
-		return fmt.Errorf("%s: %d tests failed", directory, failed)
+		return fmt.Errorf("%s: %s failed", directory, printable.Count(failed, "test"))
 	}
 	return nil
 }

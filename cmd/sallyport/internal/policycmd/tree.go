@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/internal/printable"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/manager"
 	"github.com/sallyport/sallyport/policy/rego"
@@ -68,9 +69,9 @@ ClientHello. Tests are not run: see "policy test".`,
 		printPolicyErrors(out, args[0], "warning: ", warnings)
 		printPolicyErrors(out, args[0], "note: ", notes)
 		if failed {
-			return fmt.Errorf("%s: %d errors, %d warnings", args[0], len(problems), len(warnings))
+			return fmt.Errorf("%s: %s, %s", args[0], printable.Count(len(problems), "error"), printable.Count(len(warnings), "warning"))
 		}
-		_, err = fmt.Fprintf(out, "%s: accepted, %d files, %d warnings\n", args[0], len(snapshot.Files), len(warnings))
+		_, err = fmt.Fprintf(out, "%s: accepted, %s, %s\n", args[0], printable.Count(len(snapshot.Files), "file"), printable.Count(len(warnings), "warning"))
 		return err
 	}
 	return c

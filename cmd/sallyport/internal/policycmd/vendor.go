@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/internal/printable"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
 )
@@ -31,9 +32,9 @@ replaced, and those that the library does not have any more are removed.`,
 		case err != nil:
 			return err
 		case *check && changed > 0:
-			return fmt.Errorf("%s: %d files are not this program's: run sallyport policy vendor %s", filepath.Join(args[0], policy.LibraryFolder), changed, args[0])
+			return fmt.Errorf("%s: %s of another version: run sallyport policy vendor %s", filepath.Join(args[0], policy.LibraryFolder), printable.Count(changed, "file"), args[0])
 		}
-		_, err = fmt.Fprintf(c.OutOrStdout(), "%s: %d files, %d changed\n", filepath.Join(args[0], policy.LibraryFolder), len(rego.Library()), changed)
+		_, err = fmt.Fprintf(c.OutOrStdout(), "%s: %s, %d changed\n", filepath.Join(args[0], policy.LibraryFolder), printable.Count(len(rego.Library()), "file"), changed)
 		return err
 	}
 	return c

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/internal/printable"
 )
 
 // reportText writes lines that begin with a name.
@@ -20,7 +21,7 @@ func (b *reportText) line(name, format string, a ...any) {
 // printReport prints the report, and returns an error for every status but 0.
 func printReport(out io.Writer, r *audit.Report, given *givenTrust, duration time.Duration) error {
 	var b reportText
-	b.line("sealed", "%d events of %d writers under %d checkpoints, from %s to %s", r.Leaves, r.Writers, r.Checkpoints, cli.FormatTimeOrNever(r.First), cli.FormatTimeOrNever(r.Last))
+	b.line("sealed", "%s of %s under %s, from %s to %s", printable.Count(r.Leaves, "event"), printable.Count(r.Writers, "writer"), printable.Count(r.Checkpoints, "checkpoint"), cli.FormatTimeOrNever(r.First), cli.FormatTimeOrNever(r.Last))
 	if r.Covered.Size > 0 {
 		b.line("checkpoint", "size %d, root %s, signed %s", r.Covered.Size, r.Covered.Root, cli.FormatTimeOrNever(r.Covered.Time))
 	}
@@ -216,6 +217,6 @@ func (b *reportText) unsigned(r *audit.Report) {
 		if w.Started {
 			start = "writer_started without a valid signature"
 		}
-		b.line("", "%s: %d events, %s", audit.Text(w.Writer, 200), w.Events, start)
+		b.line("", "%s: %s, %s", audit.Text(w.Writer, 200), printable.Count(w.Events, "event"), start)
 	}
 }

@@ -1,7 +1,6 @@
 package webhookcmd
 
 import (
-	"fmt"
 	"os"
 	"strings"
 	"time"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/internal/config"
+	"github.com/sallyport/sallyport/internal/printable"
 )
 
 // receiverRow is one receiver of `webhook list`.
@@ -81,9 +81,9 @@ func (r receiverRow) secretText(now time.Time) string {
 	case r.SecretChanged.IsZero():
 		return "not readable"
 	case r.Rotating:
-		return fmt.Sprintf("%d days, rotating", int(now.Sub(r.SecretChanged).Hours()/24))
+		return printable.Count(int(now.Sub(r.SecretChanged).Hours()/24), "day") + ", rotating"
 	}
-	return fmt.Sprintf("%d days", int(now.Sub(r.SecretChanged).Hours()/24))
+	return printable.Count(int(now.Sub(r.SecretChanged).Hours()/24), "day")
 }
 
 // joined is a list, or "any" for one that restricts nothing.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sallyport/sallyport/internal/admin"
 	"github.com/sallyport/sallyport/internal/pause"
+	"github.com/sallyport/sallyport/internal/printable"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/webhook"
 )
@@ -123,7 +124,7 @@ func (t *tester) route(delivery string, task *webhook.TracedTask, wait time.Dura
 	case task.State == webhook.TaskDone:
 		t.report.ok(stage, "delivered with status %d in %d ms, attempt %d", task.Status, task.Duration.Milliseconds(), task.Attempts)
 	case task.State == webhook.TaskDead:
-		t.report.failed(stage, "correct that, and send the delivery again: "+again, "a dead letter after %d attempts: %s", task.Attempts, task.LastError)
+		t.report.failed(stage, "correct that, and send the delivery again: "+again, "a dead letter after %s: %s", printable.Count(task.Attempts, "attempt"), task.LastError)
 	case task.LastError != "":
 		t.report.failed(stage, failureRemedy(task.LastError)+"; the delivery is sent again until retry_for ends", "attempt %d failed: %s", task.Attempts, task.LastError)
 	case task.State == webhook.TaskLeased:

@@ -122,7 +122,7 @@ func TestFollowNamesTheFailure(t *testing.T) {
 	pgtest.Eventually(t, "the first delivery ends", func() bool {
 		return pgtest.Value[int](t, s.db, `SELECT count(*) FROM webhook.tasks WHERE state = 'dead'`) == 1
 	})
-	expect([]string{"--wait", "1m", "--repository", "11112222-3333-4444-5555-000000000002"}, "FAILED  forward jenkins: a dead letter after 1 attempts: the endpoint responded with status 410",
+	expect([]string{"--wait", "1m", "--repository", "11112222-3333-4444-5555-000000000002"}, "FAILED  forward jenkins: a dead letter after 1 attempt: the endpoint responded with status 410",
 		"sallyport webhook replay ")
 	if n.Load() != 3 {
 		t.Errorf("%d attempts", n.Load())
