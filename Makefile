@@ -26,7 +26,7 @@ FIRST      := $(if $(filter ./...,$(PACKAGES)),./e2e ./policy/rego ./audit/postg
 FUZZTIME   ?= 30s
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-needs test check lint build release step clean needs fuzz bench bench-parts soak crash fmt clients clients-needs
+.PHONY: help demo demo-needs test check lint build release step clean needs fuzz bench bench-profile bench-parts soak crash fmt clients clients-needs
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z\/-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,6 +85,10 @@ fuzz: ## run every fuzz target for FUZZTIME each (30s)
 bench: needs ## measure the server and other proxies side by side, and write the tables of docs/performance.md (ROUNDS, SECONDS, ONLY=loads, TARGETS=names; COMPARE=1: compare with the committed ratios; MERGE=1: keep what was not measured again)
 	$(GO) test -run 'TestBench$$' -v -count=1 -timeout 30m ./e2e -args -bench-all -bench-rounds $(or $(ROUNDS),3) -bench-seconds $(or $(SECONDS),1) \
 	  -bench-only '$(ONLY)' -bench-targets '$(TARGETS)' $(if $(COMPARE),-bench-compare) $(if $(MERGE),-bench-merge)
+
+bench-profile: needs ## write a CPU profile of the server under new tunnels and GET requests to bin/bench.pprof
+	@mkdir -p $(BIN)
+	$(GO) test -run 'TestBenchProfile$$' -v -count=1 -timeout 10m ./e2e -args -bench-profile $(abspath $(BIN))/bench.pprof
 
 bench-parts: ## run the Go benchmarks COUNT times (6), and summarize them with benchstat (OLD=file of an earlier run to compare with, PACKAGES)
 	@mkdir -p $(BIN)

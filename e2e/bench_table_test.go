@@ -165,9 +165,13 @@ func finishBench(t *testing.T, r *bench.Report) {
 // commit is the commit of the sources, marked if they differ from it.
 func commit(t *testing.T) string {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "git", "describe", "--always", "--dirty", "--abbrev=8", "--exclude=*").Output()
+	out, err := exec.CommandContext(t.Context(), "git", "rev-parse", "--short=8", "HEAD").Output()
 	if err != nil {
 		return "unknown"
+	}
+	changed, err := exec.CommandContext(t.Context(), "git", "status", "--porcelain", "--", ":/*.go", ":/*.sql", ":/go.mod").Output()
+	if err != nil || len(changed) > 0 {
+		return strings.TrimSpace(string(out)) + " with changes"
 	}
 	return strings.TrimSpace(string(out))
 }
