@@ -21,11 +21,12 @@ type acknowledged struct {
 	where databaseID
 }
 
-// keptEvent is an event as it was written.
+// keptEvent is an event as it was written. Its record is made from the tuple when it is
+// compared, because groups are far more frequent than that.
 type keptEvent struct {
 	sequence int64
 	time     time.Time
-	record   []byte
+	tuple    []byte
 }
 
 // keptEvents is how many of the latest events are compared after a reconnect.
@@ -39,14 +40,14 @@ func (a *acknowledged) keep(g *group) {
 	a.last = max(a.last, g.rows[len(g.rows)-1].sequence)
 	latest := g.rows[max(0, len(g.rows)-keptEvents):]
 	for _, r := range latest {
+		var buffer []byte
 		if len(a.recent) < keptEvents {
 			a.recent = append(a.recent, keptEvent{})
 		} else {
+			buffer = a.recent[0].tuple
 			copy(a.recent, a.recent[1:])
 		}
-		k := &a.recent[len(a.recent)-1]
-		k.sequence, k.time = r.sequence, r.time
-		k.record = g.record(r)
+		a.recent[len(a.recent)-1] = keptEvent{r.sequence, r.time, append(buffer[:0], g.tuple(r)...)}
 	}
 }
 
@@ -94,7 +95,7 @@ func (s *session) missing(ctx context.Context, writer string, a *acknowledged) (
 			l.first, l.last = k.sequence, k.sequence
 		case !ok:
 			l.last = k.sequence
-		case !have.time.Equal(k.time) || !bytes.Equal(have.record, k.record):
+		case !have.time.Equal(k.time) || !bytes.Equal(have.record, auditpg.RecordOfTuple(k.tuple)):
 			return nil, conflictError{writer, k.sequence}
 		}
 	}
