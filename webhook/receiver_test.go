@@ -3,6 +3,7 @@ package webhook
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/json"
@@ -234,6 +235,26 @@ func TestUnverifiedAnswersAreAlike(t *testing.T) {
 			} else if answer != first {
 				t.Errorf("%q %q: answered %q, others %q", key, value, answer, first)
 			}
+		}
+	}
+}
+
+// TestVerifiedIsReported: only a request with a valid signature is reported as verified, also if
+// its body is not accepted.
+func TestVerifiedIsReported(t *testing.T) {
+	t.Parallel()
+	var verified atomic.Int32
+	p := newReceiverEnv(t, Cloud, func(c *Config) { c.Verified = func(context.Context) { verified.Add(1) } })
+	for _, c := range []struct {
+		key, secret string
+		want        int32
+	}{{"repo:push", "secret", 1}, {"repo:push", "another", 0}, {"repo:deleted", "secret", 1}, {"repo:deleted", "another", 0}} {
+		before := verified.Load()
+		req := delivery(Cloud, c.key, cloudPush)
+		sign(t, req, cloudPush, c.secret)
+		status, _ := p.send(t, req)
+		if got := verified.Load() - before; got != c.want {
+			t.Errorf("%s with %s: answered %d, reported %d times", c.key, c.secret, status, got)
 		}
 	}
 }

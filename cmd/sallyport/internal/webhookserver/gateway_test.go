@@ -236,6 +236,33 @@ func TestReceiverSettings(t *testing.T) {
 	}
 }
 
+// TestVerifiedDeliveryIsNotEvicted: at the total limit of connections, a new one does not end
+// that of a verified delivery.
+func TestVerifiedDeliveryIsNotEvicted(t *testing.T) {
+	t.Parallel()
+	e := newGatewayEnv(t, func(w *config.Webhooks, _ *Config) { w.Listener.MaxConnections = 1 })
+	e.waiting, e.entered = make(chan struct{}), make(chan struct{}, 1)
+	status := make(chan int, 1)
+	go func() {
+		code, _ := e.deliver(t, "/hooks/policy", testSecret)
+		status <- code
+	}()
+	<-e.entered
+	conn, err := net.Dial("tcp", e.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	if text, _ := io.ReadAll(conn); len(text) > 0 {
+		t.Errorf("a new connection is served: %.100q", text)
+	}
+	close(e.waiting)
+	if code := <-status; code != http.StatusOK {
+		t.Errorf("the delivery is answered %d", code)
+	}
+}
+
 // TestUnavailable: 503 while the queue fails, and the delivery is counted so.
 func TestUnavailable(t *testing.T) {
 	t.Parallel()
