@@ -1,6 +1,7 @@
 package forwarder
 
 import (
+	"bufio"
 	"context"
 	"log/slog"
 	"net"
@@ -92,10 +93,11 @@ func (f *Forwarder) refused(r Refusal) {
 	}
 }
 
-// takeOver takes a connection from net/http, and returns it with the bytes behind the
-// request that net/http has read. It returns nil if the connection or the forwarder has
-// ended. Call end when the connection has been used.
-func (f *Forwarder) takeOver(w http.ResponseWriter) (t *toolConn, early []byte) {
+// takeOver takes a connection from net/http, and returns it with net/http's reader. The
+// transport may still be reading the request's content from this reader. takeOver returns
+// nil if the connection or the forwarder has ended. Call end when the connection has been
+// used.
+func (f *Forwarder) takeOver(w http.ResponseWriter) (t *toolConn, r *bufio.Reader) {
 	c, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return nil, nil
@@ -105,8 +107,7 @@ func (f *Forwarder) takeOver(w http.ResponseWriter) (t *toolConn, early []byte) 
 		_ = c.Close()
 		return nil, nil
 	}
-	early, _ = rw.Reader.Peek(rw.Reader.Buffered())
-	return t, early
+	return t, rw.Reader
 }
 
 // end closes a connection.

@@ -17,11 +17,12 @@ func (f *Forwarder) connect(w http.ResponseWriter, r *http.Request) {
 	// The raw target: net/http and net/url drop a path or user information, and Sallyport
 	// has to refuse it.
 	target, minor := r.RequestURI, r.ProtoMinor
-	t, early := f.takeOver(w)
+	t, reader := f.takeOver(w)
 	if t == nil {
 		return
 	}
 	defer f.end(t)
+	early, _ := reader.Peek(reader.Buffered()) // a CONNECT has no content: nothing else reads
 	stream, refusal := f.open(f.ctx, "connect", target)
 	if refusal != nil {
 		t.answerAndLinger(answer(refusal))
