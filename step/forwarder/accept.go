@@ -17,8 +17,9 @@ import (
 // closed without an answer.
 const maxRejecting = 64
 
-// serve accepts connections until the forwarder or the listener is closed.
-func (f *Forwarder) serve(l net.Listener, admit func(net.Conn) *Refusal) error {
+// serve accepts connections until the forwarder or the listener is closed. slots bounds
+// those that are open at once.
+func (f *Forwarder) serve(l net.Listener, slots chan struct{}, admit func(net.Conn) *Refusal) error {
 	defer func() { _ = l.Close() }()
 	f.mu.Lock()
 	if f.closed {
@@ -32,7 +33,7 @@ func (f *Forwarder) serve(l net.Listener, admit func(net.Conn) *Refusal) error {
 	for {
 		c, err := l.Accept()
 		if err == nil {
-			f.accepted(c, admit)
+			f.accepted(c, slots, admit)
 			continue
 		}
 		if f.ctx.Err() != nil {
@@ -51,7 +52,7 @@ func (f *Forwarder) serve(l net.Listener, admit func(net.Conn) *Refusal) error {
 }
 
 // accepted starts the goroutine of a connection.
-func (f *Forwarder) accepted(c net.Conn, admit func(net.Conn) *Refusal) {
+func (f *Forwarder) accepted(c net.Conn, slots chan struct{}, admit func(net.Conn) *Refusal) {
 	tcp, ok := c.(*net.TCPConn)
 	if !ok {
 		f.config.Log.Error("connection of an unknown kind", "type", fmt.Sprintf("%T", c))
@@ -64,8 +65,8 @@ func (f *Forwarder) accepted(c net.Conn, admit func(net.Conn) *Refusal) {
 		return
 	}
 	select {
-	case f.slots <- struct{}{}:
-		t.release = sync.OnceFunc(func() { <-f.slots })
+	case slots <- struct{}{}:
+		t.release = sync.OnceFunc(func() { <-slots })
 		f.routines.Go(func() { f.begin(t, admit) })
 	default:
 		f.stats.overLimit()

@@ -32,7 +32,7 @@ type Config struct {
 	Refused func(Refusal)
 	Log     *slog.Logger // nil: none
 
-	MaxConnections int           // open at once, tunnels included; 0: 1024
+	MaxConnections int           // open at once, tunnels included, and half as many of containers besides; 0: 1024
 	MaxHeadBytes   int           // of one request; 0: 64 KiB
 	HeadTimeout    time.Duration // for a head from its first byte, and a SOCKS request; 0: 30 s
 	IdleTimeout    time.Duration // for the first byte of a connection or of its next request; 0: 2 min
@@ -51,8 +51,10 @@ type Config struct {
 type Forwarder struct {
 	config Config
 	server *http.Server
-	queue  *connQueue // connections that speak HTTP
-	slots  chan struct{}
+	queue  *connQueue    // connections that speak HTTP
+	slots  chan struct{} // of this machine's users
+	// containerSlots bounds the connections of the listeners for containers.
+	containerSlots chan struct{}
 	// rejecting bounds the connections that are answered without a slot.
 	rejecting chan struct{}
 	denied    *denials

@@ -47,14 +47,16 @@ func New(c Config) (*Forwarder, error) {
 		c.final = final
 	}
 	f := &Forwarder{
-		config:    c,
-		queue:     newConnQueue(),
-		slots:     make(chan struct{}, c.MaxConnections),
-		rejecting: make(chan struct{}, maxRejecting),
-		denied:    newDenials(c.RememberFor),
-		stats:     newStatistics(),
-		listeners: make(map[net.Listener]struct{}),
-		conns:     make(map[net.Conn]struct{}),
+		config: c,
+		queue:  newConnQueue(),
+		slots:  make(chan struct{}, c.MaxConnections),
+		// Containers that hold all of their connections must not keep the step's tools out.
+		containerSlots: make(chan struct{}, max(c.MaxConnections/2, 1)),
+		rejecting:      make(chan struct{}, maxRejecting),
+		denied:         newDenials(c.RememberFor),
+		stats:          newStatistics(),
+		listeners:      make(map[net.Listener]struct{}),
+		conns:          make(map[net.Conn]struct{}),
 	}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 	f.server = &http.Server{
@@ -75,14 +77,14 @@ func New(c Config) (*Forwarder, error) {
 // Config.Admit decides; a user that cannot be determined is not admitted. It closes the
 // listener.
 func (f *Forwarder) Serve(l net.Listener) error {
-	return f.serve(l, f.admitUser)
+	return f.serve(l, f.slots, f.admitUser)
 }
 
 // ServeNetworks is Serve for clients in other network namespaces, such as containers,
 // whose users cannot be determined: it admits every client with an address in one of the
 // networks. A client with an address of this machine must have an admitted user besides.
 func (f *Forwarder) ServeNetworks(l net.Listener, networks []netip.Prefix) error {
-	return f.serve(l, func(c net.Conn) *Refusal { return f.admitNetwork(c, networks) })
+	return f.serve(l, f.containerSlots, func(c net.Conn) *Refusal { return f.admitNetwork(c, networks) })
 }
 
 // Close closes the listeners and all connections, and returns when no goroutine of the
