@@ -156,7 +156,7 @@ func (l *loader) checkEntry(d *domain, set string, rule *ast.Rule, entry ast.Obj
 			l.checkID(rule, value)
 			return
 		}
-		if !value.IsGround() || containsRefs(value) {
+		if !value.IsGround() || check.ContainsRefs(value) {
 			return // known only when it is evaluated, and checked then
 		}
 		if message := checkValue(string(name), value.Value); message != "" {

@@ -8,6 +8,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/sallyport/sallyport/policy/rego/check"
+	"github.com/sallyport/sallyport/policy/rego/slow"
 )
 
 // lintSlow warns of rules that make every decision slow, with a faster form: lists that
@@ -27,42 +28,8 @@ func (l *loader) lintSlowPart(u *part) {
 	if len(one.errors) > 0 {
 		return // reported already
 	}
-	constants := constantsOf(deciding)
-	for _, path := range slices.Sorted(maps.Keys(deciding)) {
-		aliases := importedData(deciding[path])
-		for _, rule := range deciding[path].Rules {
-			ast.WalkRules(rule, func(r *ast.Rule) bool {
-				s := &slowRule{data: l.data, warn: l.slow, aliases: aliases, constants: constants}
-				s.rule(r)
-				return false
-			})
-		}
-	}
+	slow.Modules(deciding, l.data, l.slow)
 	l.slowRules(u, deciding)
-}
-
-// importedData are the names under which a file imports documents.
-func importedData(m *ast.Module) map[ast.Var]ast.Ref {
-	aliases := map[ast.Var]ast.Ref{}
-	for _, imp := range m.Imports {
-		if ref, ok := imp.Path.Value.(ast.Ref); ok && ref.HasPrefix(ast.DefaultRootRef) {
-			aliases[imp.Name()] = ref
-		}
-	}
-	return aliases
-}
-
-// constantsOf are the collections and texts that a unit's rules give a name.
-func constantsOf(modules map[string]*ast.Module) map[ast.Var]ast.Value {
-	constants := map[ast.Var]ast.Value{}
-	for _, m := range modules {
-		for _, rule := range m.Rules {
-			if rule.Head.Value != nil && rule.Head.Key == nil && len(rule.Head.Args) == 0 && len(rule.Head.Ref()) == 1 && rule.Head.Value.IsGround() && !containsRefs(rule.Head.Value) {
-				constants[ast.Var(check.RuleName(rule))] = rule.Head.Value.Value
-			}
-		}
-	}
-	return constants
 }
 
 func (l *loader) slow(loc *ast.Location, message, hint string) {
@@ -84,7 +51,7 @@ func (l *loader) slowRules(u *part, deciding map[string]*ast.Module) {
 	var compiler *ast.Compiler
 	for _, name := range slices.Sorted(maps.Keys(rules)) {
 		list := rules[name]
-		if len(list) < longLoop || len(list[0].Head.Ref()) != 1 {
+		if len(list) < slow.LongLoop || len(list[0].Head.Ref()) != 1 {
 			continue
 		}
 		if compiler == nil {
@@ -99,7 +66,7 @@ func (l *loader) slowRules(u *part, deciding map[string]*ast.Module) {
 			continue
 		}
 		result, err := index.Lookup(unknownInput{u.domain, l.data})
-		if err != nil || len(result.Rules) < longLoop {
+		if err != nil || len(result.Rules) < slow.LongLoop {
 			continue
 		}
 		l.slow(list[0].Location, fmt.Sprintf("of %d rules of %s, %d are evaluated for every decision: they compare no part of the input with a value of their own", len(list), name, len(result.Rules)),

@@ -23,20 +23,6 @@ func keyObject(head *ast.Head) (ast.Object, bool) {
 	return object, ok
 }
 
-// containsRefs reports whether a term holds a reference, a call or a
-// comprehension: something that is not a literal though it is ground.
-func containsRefs(t *ast.Term) bool {
-	found := false
-	ast.WalkTerms(t, func(t *ast.Term) bool {
-		switch t.Value.(type) {
-		case ast.Ref, ast.Call, ast.Var, *ast.ArrayComprehension, *ast.SetComprehension, *ast.ObjectComprehension, *ast.TemplateString:
-			found = true
-		}
-		return found
-	})
-	return found
-}
-
 // packageText is how a package is written in a file: without its root.
 func packageText(ref ast.Ref) string {
 	return strings.TrimPrefix(ref.String(), "data.")

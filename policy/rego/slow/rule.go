@@ -1,26 +1,29 @@
-package rego
+package slow
 
 import (
 	"fmt"
 	"maps"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/sallyport/sallyport/policy/rego/check"
 )
 
-// The lengths from which a warning is due. A member that the policy visits costs about
-// half a microsecond, and one that a builtin visits a hundredth of that.
+// LongLoop and longList are the lengths from which a warning is due. A member that the
+// policy visits costs about half a microsecond, and one that a builtin visits a hundredth
+// of that.
 const (
-	longLoop = 50
+	LongLoop = 50
 	longList = 1000
 )
 
-// slowRule checks one rule.
-type slowRule struct {
+// checker checks one rule.
+type checker struct {
 	data      ast.Object
-	warn      func(at *ast.Location, message, hint string)
+	warn      Warn
 	aliases   map[ast.Var]ast.Ref
 	constants map[ast.Var]ast.Value // of the policy, and those that the rule assigns
-	bound     map[ast.Var]bool      // have a value before anything is looked up by them
+	bound     map[ast.Var]bool      // have a value before a lookup uses them
 }
 
 // loop is a collection that is visited member by member.
@@ -29,7 +32,7 @@ type loop struct {
 	what string
 }
 
-func (s *slowRule) rule(r *ast.Rule) {
+func (s *checker) rule(r *ast.Rule) {
 	s.constants, s.bound = maps.Clone(s.constants), map[ast.Var]bool{}
 	for _, arg := range r.Head.Args {
 		ast.WalkVars(arg, func(v ast.Var) bool {
@@ -52,7 +55,7 @@ func (s *slowRule) rule(r *ast.Rule) {
 }
 
 // assigns notes the names that an expression gives a value.
-func (s *slowRule) assigns(e *ast.Expr) {
+func (s *checker) assigns(e *ast.Expr) {
 	if (e.IsAssignment() || e.IsEquality()) && len(e.Operands()) == 2 {
 		left, right := e.Operand(0), e.Operand(1)
 		if e.IsEquality() {
@@ -66,7 +69,7 @@ func (s *slowRule) assigns(e *ast.Expr) {
 		}
 		s.bound[name] = true
 		delete(s.constants, name)
-		if right.IsGround() && !containsRefs(right) {
+		if right.IsGround() && !check.ContainsRefs(right) {
 			s.constants[name] = right.Value
 		}
 		return
@@ -87,7 +90,7 @@ func (s *slowRule) assigns(e *ast.Expr) {
 }
 
 // body checks a body, which is evaluated for each round of the loops outside.
-func (s *slowRule) body(body ast.Body, outside []loop) {
+func (s *checker) body(body ast.Body, outside []loop) {
 	inside := outside
 	for _, e := range body {
 		var own []loop
@@ -117,7 +120,7 @@ func (s *slowRule) body(body ast.Body, outside []loop) {
 }
 
 // inner checks the comprehensions in an expression or a term.
-func (s *slowRule) inner(x any, outside []loop) {
+func (s *checker) inner(x any, outside []loop) {
 	ast.WalkClosures(x, func(c any) bool {
 		switch c := c.(type) {
 		case *ast.ArrayComprehension:
@@ -132,7 +135,7 @@ func (s *slowRule) inner(x any, outside []loop) {
 }
 
 // collection adds a loop over a term, if it is known how long that is.
-func (s *slowRule) collection(loops []loop, t *ast.Term) []loop {
+func (s *checker) collection(loops []loop, t *ast.Term) []loop {
 	value, what := s.value(t)
 	if n := lengthOf(value); n > 1 {
 		loops = append(loops, loop{n, what})
@@ -141,7 +144,7 @@ func (s *slowRule) collection(loops []loop, t *ast.Term) []loop {
 }
 
 // lookups are the loops that references make: data.hosts[_], and walk.
-func (s *slowRule) lookups(e *ast.Expr) (loops []loop) {
+func (s *checker) lookups(e *ast.Expr) (loops []loop) {
 	ast.NewGenericVisitor(func(x any) bool {
 		switch x := x.(type) {
 		case *ast.ArrayComprehension, *ast.SetComprehension, *ast.ObjectComprehension, *ast.Every, *ast.SomeDecl:
@@ -164,7 +167,7 @@ func (s *slowRule) lookups(e *ast.Expr) (loops []loop) {
 
 // lookup is the loop that a reference makes where its first name that is not
 // written out has no value yet.
-func (s *slowRule) lookup(ref ast.Ref) (loop, bool) {
+func (s *checker) lookup(ref ast.Ref) (loop, bool) {
 	for i, t := range ref {
 		name, isVar := t.Value.(ast.Var)
 		if i == 0 || !isVar {
@@ -185,7 +188,7 @@ func (s *slowRule) lookup(ref ast.Ref) (loop, bool) {
 }
 
 // report warns of long loops, and of loops that are long because they are nested.
-func (s *slowRule) report(at *ast.Location, outside, own []loop) {
+func (s *checker) report(at *ast.Location, outside, own []loop) {
 	rounds := 1
 	for _, o := range outside {
 		rounds *= min(o.n, 1<<20)
@@ -193,9 +196,9 @@ func (s *slowRule) report(at *ast.Location, outside, own []loop) {
 	}
 	for _, o := range own {
 		switch {
-		case o.n >= longLoop:
+		case o.n >= LongLoop:
 			s.warn(at, fmt.Sprintf("%s has %d members and is scanned for every decision", o.what, o.n), "look one up by its key where that will do")
-		case rounds > 1 && rounds*o.n >= 2*longLoop && !longOutside(outside):
+		case rounds > 1 && rounds*o.n >= 2*LongLoop && !longOutside(outside):
 			s.warn(at, fmt.Sprintf("%s, with %d members, is scanned in each of %d iterations of the enclosing loops, at every decision", o.what, o.n, rounds), "look one of the two up by its key")
 		}
 		rounds = min(rounds*o.n, 1<<30)
@@ -206,7 +209,7 @@ func (s *slowRule) report(at *ast.Location, outside, own []loop) {
 // and is not reported.
 func longOutside(outside []loop) bool {
 	for _, o := range outside {
-		if o.n >= longLoop {
+		if o.n >= LongLoop {
 			return true
 		}
 	}
@@ -215,7 +218,7 @@ func longOutside(outside []loop) bool {
 
 // calls checks the builtins and functions that an expression calls, outside of
 // comprehensions.
-func (s *slowRule) calls(x any) {
+func (s *checker) calls(x any) {
 	ast.NewGenericVisitor(func(x any) bool {
 		switch x := x.(type) {
 		case *ast.Expr:
@@ -237,7 +240,7 @@ var patternOperand = map[string]int{
 	ast.RegexReplace.Name: 1, ast.RegexTemplateMatch.Name: 0, ast.GlobMatch.Name: 0,
 }
 
-func (s *slowRule) call(at *ast.Location, operator *ast.Term, operands []*ast.Term) {
+func (s *checker) call(at *ast.Location, operator *ast.Term, operands []*ast.Term) {
 	name := operator.Value.String()
 	if index, ok := patternOperand[name]; ok && len(operands) > index && s.varies(operands[index]) {
 		s.warn(at, name+" is called for one pattern after the other", "use data.sallyport.lib.host_in with *. patterns, which are looked up")
@@ -258,7 +261,7 @@ func (s *slowRule) call(at *ast.Location, operator *ast.Term, operands []*ast.Te
 }
 
 // fullName is the name of a function, with the path of an import for its alias.
-func (s *slowRule) fullName(operator *ast.Term) string {
+func (s *checker) fullName(operator *ast.Term) string {
 	if ref, ok := operator.Value.(ast.Ref); ok {
 		if head, ok := ref[0].Value.(ast.Var); ok && s.aliases[head] != nil {
 			return s.aliases[head].Concat(ref[1:]).String()
@@ -271,11 +274,11 @@ func (s *slowRule) fullName(operator *ast.Term) string {
 // it does where the collection is written out.
 func isIndexed(part, collection *ast.Term) bool {
 	ref, ok := part.Value.(ast.Ref)
-	return ok && ref.HasPrefix(ast.InputRootRef) && collection.IsGround() && !containsRefs(collection)
+	return ok && ref.HasPrefix(ast.InputRootRef) && collection.IsGround() && !check.ContainsRefs(collection)
 }
 
 // varies reports whether a pattern is not one and the same at every decision.
-func (s *slowRule) varies(t *ast.Term) bool {
+func (s *checker) varies(t *ast.Term) bool {
 	switch v := t.Value.(type) {
 	case ast.Var:
 		return s.constants[v] == nil && s.aliases[v] == nil
@@ -283,12 +286,12 @@ func (s *slowRule) varies(t *ast.Term) bool {
 		head, ok := v[0].Value.(ast.Var)
 		return !ok || !v[1:].IsGround() || v.HasPrefix(ast.InputRootRef) || s.bound[head]
 	}
-	return !t.IsGround() || containsRefs(t)
+	return !t.IsGround() || check.ContainsRefs(t)
 }
 
 // value is the value of a term: a literal, a named constant, or a document; nil if it is
 // not known.
-func (s *slowRule) value(t *ast.Term) (ast.Value, string) {
+func (s *checker) value(t *ast.Term) (ast.Value, string) {
 	var ref ast.Ref
 	switch v := t.Value.(type) {
 	case ast.Var:
