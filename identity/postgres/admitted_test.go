@@ -84,6 +84,7 @@ func TestAdmittedTokensSurvive(t *testing.T) {
 }
 
 func TestAdmittedForItsStepOnly(t *testing.T) {
+	t.Parallel()
 	db := migrated(t)
 	h := instance(t, db.URL(database.Writer), time.Hour)
 	one, two := principal(1), principal(2)
@@ -108,6 +109,7 @@ func TestAdmittedForItsStepOnly(t *testing.T) {
 }
 
 func TestAdmissionHasItsAge(t *testing.T) {
+	t.Parallel()
 	db := migrated(t)
 	h, conn := instance(t, db.URL(database.Writer), time.Hour), pgtest.Connect(t, db.URL(""))
 	p := principal(1)
@@ -148,6 +150,7 @@ func TestAdmissionHasItsAge(t *testing.T) {
 
 // What is not the verified token of a step is not admitted.
 func TestNotAdmitted(t *testing.T) {
+	t.Parallel()
 	db := migrated(t)
 	h := instance(t, db.URL(database.Writer), time.Hour)
 	for name, change := range map[string]func(*identity.Principal){
@@ -206,6 +209,7 @@ func TestInstancesAdmitTogether(t *testing.T) {
 
 // No token, and nothing that it could be made of, is in the database.
 func TestOnlyTheDigestIsKept(t *testing.T) {
+	t.Parallel()
 	db := migrated(t)
 	h := instance(t, db.URL(database.Writer), time.Hour)
 	credential := identity.NewCredential("eyJhbGciOiJSUzI1NiJ9.canary-payload.canary-signature")
@@ -221,6 +225,7 @@ func TestOnlyTheDigestIsKept(t *testing.T) {
 }
 
 func TestRecentIsBounded(t *testing.T) {
+	t.Parallel()
 	var r recent
 	first := sha256.Sum256([]byte("first"))
 	r.put(first)

@@ -99,6 +99,7 @@ func TestRenamesKeepHistory(t *testing.T) {
 
 // Several responses for one UUID in one group are applied in order.
 func TestResponsesInOneGroup(t *testing.T) {
+	t.Parallel()
 	db := migrated(t)
 	h, conn := instance(t, db.URL(database.Writer), 0), pgtest.Connect(t, db.URL(""))
 	h.save(t, repository(payments, "acme/a", minutes(0)), repository(payments, "acme/b", minutes(20)), repository(payments, "acme/a", minutes(40)),
@@ -115,6 +116,7 @@ func TestResponsesInOneGroup(t *testing.T) {
 // A repository that is deleted and created again under its old name, or that gets a name
 // that another had long ago, is reported and can be queried.
 func TestNameMovesToAnotherUUID(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name  string
 		saves []identity.KnownName
@@ -179,6 +181,7 @@ func TestNameMovesToAnotherUUID(t *testing.T) {
 // A commit whose response was lost is written again: it changes nothing, and its
 // reassignments are still reported.
 func TestWritingNamesAgain(t *testing.T) {
+	t.Parallel()
 	db := migrated(t)
 	h, conn := instance(t, db.URL(database.Writer), 0), pgtest.Connect(t, db.URL(""))
 	h.save(t, repository(payments, "acme/a", minutes(0)))
@@ -200,6 +203,7 @@ func TestWritingNamesAgain(t *testing.T) {
 }
 
 func TestNameFromTheFuture(t *testing.T) {
+	t.Parallel()
 	db := migrated(t)
 	h, conn := instance(t, db.URL(database.Writer), 0), pgtest.Connect(t, db.URL(""))
 	h.save(t, repository(payments, "acme/a", time.Now().Add(100*time.Hour)))
@@ -215,6 +219,7 @@ func TestNameFromTheFuture(t *testing.T) {
 // What the database would refuse does not get there, and what gets there all
 // the same does not hold up the rest.
 func TestNamesThatCannotBe(t *testing.T) {
+	t.Parallel()
 	db := migrated(t)
 	h, conn := instance(t, db.URL(database.Writer), 0), pgtest.Connect(t, db.URL(""))
 	good := repository(payments, "acme/a", minutes(0))
@@ -340,6 +345,7 @@ func TestNamesOverARestart(t *testing.T) {
 
 // What waits is written at the end.
 func TestNamesAreWrittenAtTheEnd(t *testing.T) {
+	t.Parallel()
 	db := migrated(t)
 	h := instance(t, db.URL(database.Writer), 0)
 	for i := range 100 {
@@ -354,6 +360,7 @@ func TestNamesAreWrittenAtTheEnd(t *testing.T) {
 }
 
 func TestNamesAreBounded(t *testing.T) {
+	t.Parallel()
 	b := newBacklog[int, int]("numbers", 3, 2, 0, nil, nil)
 	never := func(*int) bool { return false }
 	for i, want := range []bool{true, true, true, false} {
@@ -375,6 +382,7 @@ func TestNamesAreBounded(t *testing.T) {
 
 // History cannot be re-written by the server, nor, by accident, by the owner.
 func TestHistoryIsNotRewritten(t *testing.T) {
+	t.Parallel()
 	db := migrated(t)
 	h := instance(t, db.URL(database.Writer), 0)
 	h.save(t, repository(payments, "acme/a", minutes(0)), deployment(uuidOf(1), payments, "P", "p", minutes(0)))

@@ -111,6 +111,7 @@ func TestRevocationByNotification(t *testing.T) {
 
 // A missed notification costs a second.
 func TestLearnsWithoutNotification(t *testing.T) {
+	t.Parallel()
 	db := migrated(t)
 	h, conn := instance(t, db.URL(database.Writer), 0), pgtest.Connect(t, db.URL(database.Writer))
 	pgtest.Eventually(t, "it watches", func() bool {
@@ -129,6 +130,7 @@ func TestLearnsWithoutNotification(t *testing.T) {
 
 // A revocation ends by itself.
 func TestRevocationEnds(t *testing.T) {
+	t.Parallel()
 	db := migrated(t)
 	h := instance(t, db.URL(database.Writer), 0)
 	if _, err := h.Revoke(t.Context(), identity.ScopeStep, uuidOf(1), hence(3*time.Second), "ada", ""); err != nil {
@@ -213,6 +215,7 @@ func TestWatchOverAFrozenDatabase(t *testing.T) {
 
 // Every login that may connect can notify; a notification causes a read and nothing else.
 func TestNotificationsAreNotBelieved(t *testing.T) {
+	t.Parallel()
 	db := migrated(t)
 	h, flood := instance(t, db.URL(database.Writer), 0), pgtest.Connect(t, db.URL(database.Auditor))
 	batch := &pgx.Batch{}
@@ -230,6 +233,7 @@ func TestNotificationsAreNotBelieved(t *testing.T) {
 }
 
 func TestRevocationsThatCannotBe(t *testing.T) {
+	t.Parallel()
 	db := migrated(t)
 	h := instance(t, db.URL(database.Writer), 0)
 	for _, tt := range []struct {
@@ -264,6 +268,7 @@ func TestRevocationsThatCannotBe(t *testing.T) {
 // A token that was admitted before a revocation is not accepted after its end,
 // also when the revocation itself is over.
 func TestRevokedTokensAreNotHonoured(t *testing.T) {
+	t.Parallel()
 	db := migrated(t)
 	h, conn := instance(t, db.URL(database.Writer), 10*time.Hour), pgtest.Connect(t, db.URL(""))
 	one, two, three := principal(1), principal(2), principal(3)

@@ -14,6 +14,7 @@ import (
 // Everything that an auditor sees has a comment, and every constraint has
 // the name that we gave it.
 func TestSchemaIsExplained(t *testing.T) {
+	t.Parallel()
 	conn := pgtest.Connect(t, migrated(t).URL(""))
 	missing := pgtest.Texts(t, conn, `
 		SELECT c.oid::regclass::text FROM pg_class c
@@ -31,6 +32,7 @@ func TestSchemaIsExplained(t *testing.T) {
 }
 
 func TestPrivileges(t *testing.T) {
+	t.Parallel()
 	db := migrated(t)
 	admin := pgtest.Connect(t, db.URL(""))
 	pgtest.Exec(t, admin, "DROP ROLE IF EXISTS stranger; CREATE ROLE stranger LOGIN")
@@ -84,6 +86,7 @@ func TestPrivileges(t *testing.T) {
 
 // Open's error contains what to do.
 func TestOpenOnAnOldSchema(t *testing.T) {
+	t.Parallel()
 	db := migrated(t)
 	pgtest.Exec(t, pgtest.Connect(t, db.URL("")), "DELETE FROM sallyport.schema_version WHERE version_id >= 3")
 	_, err := Open(t.Context(), Config{URL: db.URL(database.Writer)})
@@ -96,6 +99,7 @@ func TestOpenOnAnOldSchema(t *testing.T) {
 }
 
 func TestPipelines(t *testing.T) {
+	t.Parallel()
 	db := migrated(t)
 	h, conn := instance(t, db.URL(database.Writer), 0), pgtest.Connect(t, db.URL(""))
 	for i, at := range []string{"2 hours", "1 hour", "1 minute"} {

@@ -10,6 +10,7 @@ import (
 
 // Events of a step come in the order of time, and those of no other.
 func TestStepEvents(t *testing.T) {
+	t.Parallel()
 	db := migrated(t)
 	h, conn := instance(t, db.URL(database.Writer), 0), pgtest.Connect(t, db.URL(""))
 	now := time.Now().UTC().Truncate(time.Microsecond)

@@ -57,6 +57,7 @@ func TestUnrevoke(t *testing.T) {
 }
 
 func TestUnrevokeRefuses(t *testing.T) {
+	t.Parallel()
 	h := instance(t, migrated(t).URL(database.Writer), 0)
 	for name, f := range map[string]func() (int, error){
 		"scope":  func() (int, error) { return h.Unrevoke(t.Context(), "all", uuidOf(1), "ada", "") },
