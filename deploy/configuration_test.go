@@ -1,13 +1,6 @@
 package deploy_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/internal/config"
+	"github.com/sallyport/sallyport/internal/proxytest"
 )
 
 // TestConfigurationsLoad reads the configurations of systemd and of compose where
@@ -34,7 +28,7 @@ func TestConfigurationsLoad(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		certificate, key := selfSigned(t)
+		certificate, key := proxytest.SelfSignedPEM(t, "egress.acme.example")
 		write("certificate.pem", certificate)
 		write("key.pem", key)
 		write("policy/egress/first.rego", "package sallyport.egress\n")
@@ -54,28 +48,4 @@ func TestConfigurationsLoad(t *testing.T) {
 			t.Errorf("%s: drain_timeout is %v; the unit and compose.yaml leave time for 90s", name, cfg.Shutdown.DrainTimeout)
 		}
 	}
-}
-
-func selfSigned(t *testing.T) (certificate, key string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "egress.acme.example"}, DNSNames: []string{"egress.acme.example"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(1, 0, 0),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	encode := func(kind string, b []byte) string {
-		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b}))
-	}
-	return encode("CERTIFICATE", der), encode("PRIVATE KEY", pkcs8)
 }

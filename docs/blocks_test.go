@@ -3,15 +3,8 @@ package docs_test
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -30,6 +23,7 @@ import (
 	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/destination"
 	"github.com/sallyport/sallyport/internal/pgtest"
+	"github.com/sallyport/sallyport/internal/proxytest"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
 	"github.com/sallyport/sallyport/webhook"
@@ -84,7 +78,7 @@ func TestConfigurationLoads(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	certificate, key := selfSigned(t)
+	certificate, key := proxytest.SelfSignedPEM(t, "egress.acme.example")
 	write("tls/certificate.pem", certificate)
 	write("tls/key.pem", key)
 	write("policy-repository/egress/first.rego", "package sallyport.egress\n")
@@ -99,30 +93,6 @@ func TestConfigurationLoads(t *testing.T) {
 	if warnings := cfg.Warnings(); len(warnings) > 0 {
 		t.Errorf("it is warned about: %v", warnings)
 	}
-}
-
-func selfSigned(t *testing.T) (certificate, key string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "egress.acme.example"}, DNSNames: []string{"egress.acme.example"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(1, 0, 0),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	encode := func(kind string, b []byte) string {
-		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b}))
-	}
-	return encode("CERTIFICATE", der), encode("PRIVATE KEY", pkcs8)
 }
 
 // TestPipelineHasWhatAStepNeeds parses the pipeline of pipelines.md and checks the
