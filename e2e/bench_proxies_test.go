@@ -1,12 +1,12 @@
 package e2e
 
 import (
+	"debug/buildinfo"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime/debug"
 	"testing"
 )
 
@@ -43,10 +43,10 @@ func startProxy(t *testing.T, address string, env []string, program string, args
 	return cmd.Process.Pid
 }
 
-// moduleVersion is the version of a module that this program is built with; "" if unknown.
-func moduleVersion(path string) string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
+// moduleVersion is the version of a module that a program is built with; "" if unknown.
+func moduleVersion(program, path string) string {
+	info, err := buildinfo.ReadFile(program)
+	if err != nil {
 		return ""
 	}
 	for _, m := range info.Deps {

@@ -117,9 +117,14 @@ var benchParts = []benchPart{
 			"\tif err != nil {\n\t\treturn nil, err\n\t}\n\treturn principal, nil\n}\n",
 			"\tif err != nil {\n\t\treturn nil, err\n\t}\n\tknownPrincipal.Store(principal)\n\treturn principal, nil\n}\n\nvar knownPrincipal atomic.Pointer[identity.Principal]\n"},
 		{"", "../proxy/authenticate.go", "\t\"net/http\"\n", "\t\"net/http\"\n\t\"sync/atomic\"\n"}}},
-	{name: "policy", change: []mutation{{"", "../proxy/decide.go",
-		"\tdecision, err := p.gate.config.Decider.Decide(ctx, request)\n",
-		"\tvar err error\n\tdecision := policy.Decision{Verdict: policy.Allow, Protocol: policy.ProtocolAny, Address: true, Rule: \"bench\"}\n\t_ = request\n"}}},
+	// The first decision is kept: its activation must be that of the active policy, or every
+	// tunnel is evaluated again.
+	{name: "policy", change: []mutation{
+		{"", "../proxy/decide.go",
+			"\tdecision, err := p.gate.config.Decider.Decide(ctx, request)\n",
+			"\tvar decision policy.Decision\n\tvar err error\n\tif known := knownDecision.Load(); known != nil {\n\t\tdecision = *known\n\t} else if decision, err = p.gate.config.Decider.Decide(ctx, request); err == nil && decision.Verdict == policy.Allow {\n\t\tfirst := decision\n\t\tknownDecision.Store(&first)\n\t}\n"},
+		{"", "../proxy/decide.go", "// undecided returns the refusal where", "var knownDecision atomic.Pointer[policy.Decision]\n\n// undecided returns the refusal where"},
+		{"", "../proxy/decide.go", "\t\"fmt\"\n", "\t\"fmt\"\n\t\"sync/atomic\"\n"}}},
 	{name: "recording", change: []mutation{
 		{"", "../proxy/record.go", "\treturn p.gate.config.Recorder.Record(ctx, e)\n", "\t_, _ = ctx, e\n\treturn nil\n"},
 		{"", "../proxy/admission.go", "\tif err := a.gate.config.Recorder.Record(ctx, e); err != nil {", "\tif err := ctx.Err(); err != nil && e != nil {"}}},
@@ -175,6 +180,7 @@ func TestBenchPartsFit(t *testing.T) {
 func bareProxy(t *testing.T, name string, env ...string) *bench.Target {
 	t.Helper()
 	address := freeAddress(t)
-	pid := startProxy(t, address, env, builds.tool(t, "bareproxy", "./testdata/bareproxy"), address)
-	return &bench.Target{Name: name, Version: moduleVersion("github.com/elazarl/goproxy"), Proxy: address, Processes: func() []int { return []int{pid} }}
+	program := builds.tool(t, "bareproxy", "./testdata/bareproxy")
+	pid := startProxy(t, address, env, program, address)
+	return &bench.Target{Name: name, Version: moduleVersion(program, "github.com/elazarl/goproxy"), Proxy: address, Processes: func() []int { return []int{pid} }}
 }

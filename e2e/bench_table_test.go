@@ -63,7 +63,7 @@ func TestBench(t *testing.T) {
 		return
 	}
 	r.Date, r.Commit, r.Machine = time.Now().UTC().Format(time.DateOnly), commit(t), machine()
-	r.Versions["Go"], r.Versions["PostgreSQL"] = runtime.Version(), postgresVersion()
+	r.Versions["Go"], r.Versions["PostgreSQL"] = strings.TrimPrefix(runtime.Version(), "go"), postgresVersion()
 	finishBench(t, r)
 }
 
@@ -74,7 +74,7 @@ func selectLoads(t *testing.T) (list []*bench.Load) {
 	only := strings.FieldsFunc(*benchOnly, func(r rune) bool { return r == ',' })
 	for _, l := range bench.Loads() {
 		switch {
-		case len(only) > 0 && !slices.Contains(only, l.Name), !*benchAll && (l.Clients > 16 || l.Name == "idle10k"):
+		case len(only) > 0 && !slices.Contains(only, l.Name), !*benchAll && (l.Clients > 16 || l.Name == "idle9000"):
 		default:
 			list = append(list, l)
 		}

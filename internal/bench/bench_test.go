@@ -22,7 +22,7 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(upstream.Close)
-	loads := slices.DeleteFunc(Loads(), func(l *Load) bool { return l.Clients > 16 || l.Name == "idle10k" })
+	loads := slices.DeleteFunc(Loads(), func(l *Load) bool { return l.Clients > 16 || l.Name == "idle9000" })
 	self := func() []int { return []int{os.Getpid()} }
 	r := Run(Options{
 		Upstream: upstream, Baseline: "proxy", Loads: loads, Rounds: 2, Time: 5 * time.Millisecond, Bytes: 64 << 10, Tunnels: 5,
