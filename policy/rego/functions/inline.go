@@ -1,6 +1,10 @@
 package functions
 
-import "github.com/open-policy-agent/opa/v1/ast"
+import (
+	"slices"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+)
 
 // InlineCalls replaces calls of the library's functions whose only rule calls a function in
 // Go by calls of the function in Go: OPA's call of a rule takes longer than most of these
@@ -36,12 +40,9 @@ func nativeOf(rules []*ast.Rule, n int) ast.Ref {
 	if len(rules) != 1 || rules[0].Default || rules[0].Else != nil || len(rules[0].Body) != 1 {
 		return nil
 	}
-	rule, body := rules[0], rules[0].Body[0]
+	body := rules[0].Body[0]
 	terms, ok := body.Terms.([]*ast.Term)
-	if !ok || len(terms) != n || body.Negated || len(body.With) > 0 || rule.Head.Value == nil {
-		return nil
-	}
-	if !passesOn(rule.Head, terms) {
+	if !ok || len(terms) != n || body.Negated || len(body.With) > 0 || !passesOn(rules[0].Head, terms[1:]) {
 		return nil
 	}
 	ref, ok := terms[0].Value.(ast.Ref)
@@ -51,25 +52,18 @@ func nativeOf(rules []*ast.Rule, n int) ast.Ref {
 	return ref
 }
 
-// passesOn reports whether a call passes on the arguments of a function, and returns what
-// the function returns.
-func passesOn(head *ast.Head, call []*ast.Term) bool {
-	n := len(call)
-	switch value := head.Value; {
-	case value.Equal(ast.InternedTerm(true)) && len(head.Args) == n-1: // a condition
-	case len(head.Args) == n-2 && isVar(value) && value.Equal(call[n-1]): // a value
-	default:
+// passesOn reports whether the terms of a call are the arguments of a function, and then
+// its value, if it has one.
+func passesOn(head *ast.Head, terms []*ast.Term) bool {
+	if head.Value == nil {
 		return false
 	}
-	for i, argument := range head.Args {
-		if !isVar(argument) || !argument.Equal(call[i+1]) {
-			return false
-		}
+	want := head.Args
+	if !head.Value.Equal(ast.InternedTerm(true)) {
+		want = append(want[:len(want):len(want)], head.Value)
 	}
-	return true
-}
-
-func isVar(t *ast.Term) bool {
-	_, is := t.Value.(ast.Var)
-	return is
+	return slices.EqualFunc(want, terms, func(a, b *ast.Term) bool {
+		_, isVar := a.Value.(ast.Var)
+		return isVar && a.Equal(b)
+	})
 }
