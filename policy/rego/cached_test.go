@@ -18,12 +18,16 @@ import (
 // lenient are the checks that random policies do not pass.
 var lenient = strings.Join([]string{checkAbsent, checkSchema, checkUnread, checkUndefined, checkConditions, checkSingleNames, checkOperands, checkExceptions}, ", ")
 
+// oneByOne executes the calls of workers in this process. A host is for one goroutine, and
+// a set is loaded by several.
+func oneByOne() serialized { return serialized{new(sync.Mutex), inProcess{newHost()}} }
+
 // randomSet loads a random policy, whose repositories' rules are evaluated in this process.
 // It returns nil if the policy does not load.
 func randomSet(t *testing.T, g *randomPolicy) (set *Set, files string) {
 	t.Helper()
 	files = g.files()
-	set, err := loadWithout(t, lenient, files, Options{Names: true, Deadline: 5 * time.Second, OnFailure: DenyRepository, Workers: serialized{new(sync.Mutex), inProcess{newHost()}}})
+	set, err := loadWithout(t, lenient, files, Options{Names: true, Deadline: 5 * time.Second, OnFailure: DenyRepository, Workers: oneByOne()})
 	if _, refused := errors.AsType[Errors](err); err != nil && !refused {
 		t.Fatalf("%v\n%s", err, files)
 	}

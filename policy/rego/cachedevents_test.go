@@ -59,7 +59,7 @@ package sallyport.egress
 deny contains {"rule": "no-paste", "message": sprintf("%s is not for %s", [input.target.host, input.principal.repository.full_name])} if endswith(input.target.host, ".paste.example")
 
 report contains {"rule": "observed"} if input.principal.branch == "trial"
-`), Options{Names: true, Deadline: 5 * time.Second, Workers: inProcess{newHost()}})
+`), Options{Names: true, Deadline: 5 * time.Second, Workers: oneByOne()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -57,13 +57,13 @@ func TestDecisionCacheIsBounded(t *testing.T) {
 
 // liar is a worker that a repository's rules took over: its answers are what it likes.
 type liar struct {
-	inProcess
+	serialized
 	clock bool   // it reports a read of the clock
 	rule  string // of its allow; empty: it evaluates
 }
 
 func (l *liar) Do(ctx context.Context, call *worker.Call) ([]byte, error) {
-	reply, err := l.inProcess.Do(ctx, call)
+	reply, err := l.serialized.Do(ctx, call)
 	if err != nil || len(call.Request) == 0 || call.Request[0] != requestEvaluate || len(reply) == 0 || reply[0] != replyOK {
 		return reply, err
 	}
@@ -89,7 +89,7 @@ func TestWorkerDoesNotDetermineTheCache(t *testing.T) {
 		{cacheAge, plain, "wrong", "2026-11-21T08:40:00Z", "2026-11-21T08:41:00Z"},
 	} {
 		for _, without := range []string{"", c.control} {
-			worker := &liar{inProcess: inProcess{newHost()}, rule: c.lie}
+			worker := &liar{serialized: oneByOne(), rule: c.lie}
 			set, err := loadWithout(t, without, c.files, Options{Names: true, Workers: worker})
 			if err != nil {
 				t.Fatal(err)
@@ -111,7 +111,7 @@ func TestWorkerDoesNotDetermineTheCache(t *testing.T) {
 func TestErrorsAreNotCached(t *testing.T) {
 	t.Parallel()
 	for _, without := range []string{"", cacheErrors} {
-		worker := &failing{inProcess: inProcess{newHost()}}
+		worker := &failing{serialized: oneByOne()}
 		set, err := loadWithout(t, without, org(`delegate contains {"rule": "all"}`)+repo(`allow contains {"rule": "own"} if input.target.port == 443`), Options{Names: true, Workers: worker})
 		if err != nil {
 			t.Fatal(err)
@@ -132,7 +132,7 @@ func TestErrorsAreNotCached(t *testing.T) {
 
 // failing is a worker that does not answer evaluations for a while.
 type failing struct {
-	inProcess
+	serialized
 	fails bool
 }
 
@@ -140,7 +140,7 @@ func (f *failing) Do(ctx context.Context, call *worker.Call) ([]byte, error) {
 	if f.fails && call.Request[0] == requestEvaluate {
 		return nil, context.DeadlineExceeded
 	}
-	return f.inProcess.Do(ctx, call)
+	return f.serialized.Do(ctx, call)
 }
 
 // TestActivationEmptiesTheCache: a new set decides all that the set before had decided, and
@@ -178,7 +178,7 @@ func TestUncacheableCauses(t *testing.T) {
 		UncacheableError:      org(`allow contains {"rule": "x"} if to_number(input.target.host) > 1`),
 		UncacheableSize:       org(longRules()),
 	} {
-		set := mustLoadWith(t, files, Options{Workers: inProcess{newHost()}})
+		set := mustLoadWith(t, files, Options{Workers: oneByOne()})
 		e := &Engine{CacheBytes: 1 << 20}
 		e.Swap(set)
 		for range 2 {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"sync"
 	"testing"
 	"time"
 
@@ -37,7 +36,7 @@ func BenchmarkDecision(b *testing.B) {
 		load := func(w Workers) *Set {
 			return mustLoadTree(b, tree, Options{Names: true, Deadline: time.Second, SkipTests: true, Prechecked: true, Workers: w})
 		}
-		local, remote := load(serialized{new(sync.Mutex), inProcess{newHost()}}), load(pool)
+		local, remote := load(oneByOne()), load(pool)
 		for _, c := range []struct {
 			name       string
 			set        *Set
