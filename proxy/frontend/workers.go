@@ -1,9 +1,17 @@
 package frontend
 
-import "sync"
+import (
+	"slices"
+	"sync"
+	"time"
+)
 
-// maxIdleWorkers is how many goroutines without a connection a pool keeps.
-const maxIdleWorkers = 64
+// maxIdleWorkers is how many goroutines without a connection a pool keeps. Goroutines that
+// were not used for workerIdle end, and after twice that time at the latest.
+const (
+	maxIdleWorkers = 64
+	workerIdle     = time.Second
+)
 
 // workers runs one function on goroutines that remain for its next calls. A decision grows the
 // stack of its goroutine several times over, and a new goroutine would grow it again. The
@@ -12,6 +20,9 @@ type workers[T any] struct {
 	mu     sync.Mutex
 	closed bool
 	idle   []chan T // of the goroutines that wait for a call, the latest last
+	// unused is how many of them, from the first on, have waited since the last reap.
+	unused  int
+	reaping bool // reap is going to be called
 }
 
 // start calls run on a goroutine that waits for a call, or on a new one. run is the same
@@ -20,7 +31,7 @@ func (w *workers[T]) start(run func(T), with T) {
 	w.mu.Lock()
 	if n := len(w.idle); n > 0 {
 		next := w.idle[n-1]
-		w.idle = w.idle[:n-1]
+		w.idle, w.unused = w.idle[:n-1], min(w.unused, n-1)
 		w.mu.Unlock()
 		next <- with // buffered
 		return
@@ -50,7 +61,26 @@ func (w *workers[T]) wait(next chan T) bool {
 		return false
 	}
 	w.idle = append(w.idle, next)
+	if !w.reaping {
+		w.reaping = true
+		time.AfterFunc(workerIdle, w.reap)
+	}
 	return true
+}
+
+// reap ends the goroutines that were not used since the last reap, and runs again while
+// there are others.
+func (w *workers[T]) reap() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, next := range w.idle[:w.unused] {
+		close(next)
+	}
+	w.idle = slices.Delete(w.idle, 0, w.unused)
+	w.unused, w.reaping = len(w.idle), len(w.idle) > 0
+	if w.reaping {
+		time.AfterFunc(workerIdle, w.reap)
+	}
 }
 
 // close ends the goroutines that wait for a call. The others end after theirs.
@@ -61,5 +91,5 @@ func (w *workers[T]) close() {
 	for _, next := range w.idle {
 		close(next)
 	}
-	w.idle = nil
+	w.idle, w.unused = nil, 0
 }

@@ -37,6 +37,22 @@ func TestWorkers(t *testing.T) {
 		if n := waiting(); n != maxIdleWorkers || calls.Load() != 10+2*maxIdleWorkers {
 			t.Errorf("%d calls at once left %d goroutines", calls.Load(), n)
 		}
+		time.Sleep(2*workerIdle + time.Millisecond)
+		if n := waiting(); n != 0 {
+			t.Errorf("%d goroutines wait without a call for them", n)
+		}
+		for range 3 {
+			w.start(run, 1)
+		}
+		for range 40 { // one is used, and the others are not
+			time.Sleep(workerIdle / 10)
+			w.start(run, 1)
+		}
+		if n := waiting(); n > 1 {
+			t.Errorf("%d goroutines wait, and one is used", n)
+		}
+		time.Sleep(2 * time.Millisecond)
+		calls.Store(10 + 2*maxIdleWorkers)
 		w.start(run, 5)
 		w.close()
 		w.start(run, 1)
