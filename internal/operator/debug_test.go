@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/internal/admin"
 )
 
@@ -59,24 +60,29 @@ func TestDebug(t *testing.T) {
 
 // TestDebugIsOneAtATime: while one request collects, others are refused.
 func TestDebugIsOneAtATime(t *testing.T) {
-	_, operations := start(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	var first sync.WaitGroup
-	first.Go(func() {
-		if _, err := operations.Debug.Collect(ctx, ada, admin.DebugRequest{Kind: admin.DebugProfile, Duration: admin.MaxDebugDuration}); err != nil {
-			t.Error(err)
-		}
-	})
-	for { // until the first one collects
-		_, err := operations.Debug.Collect(t.Context(), ada, admin.DebugRequest{Kind: admin.DebugGoroutines})
-		if err != nil && strings.Contains(err.Error(), "another debug command") {
-			break
-		}
-		runtime.Gosched()
+	t.Parallel()
+	entered, release := make(chan struct{}), make(chan struct{})
+	enter := sync.OnceFunc(func() { close(entered) })
+	d := debugging{busy: new(sync.Mutex), record: func(context.Context, admin.Operator, string, string, ...func(*audit.Event)) error {
+		enter()
+		<-release
+		return nil
+	}}
+	request := admin.DebugRequest{Kind: admin.DebugGoroutines}
+	first := make(chan error, 1)
+	go func() {
+		_, err := d.Collect(t.Context(), ada, request)
+		first <- err
+	}()
+	<-entered
+	if _, err := d.Collect(t.Context(), ada, request); err == nil || !strings.Contains(err.Error(), "another debug command") {
+		t.Errorf("a second one: %v", err)
 	}
-	cancel()
-	first.Wait()
-	if _, err := operations.Debug.Collect(t.Context(), ada, admin.DebugRequest{Kind: admin.DebugGoroutines}); err != nil {
+	close(release)
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+	if _, err := d.Collect(t.Context(), ada, request); err != nil {
 		t.Errorf("after the first one has ended: %v", err)
 	}
 }
