@@ -25,6 +25,8 @@ java default-jre-headless
 mvn maven
 gradle gradle
 skopeo skopeo
+buildah buildah
+firefox-esr firefox-esr
 chromium chromium
 psql postgresql-client
 dpkg-deb dpkg
