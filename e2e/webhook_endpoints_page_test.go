@@ -48,14 +48,12 @@ func newEndpointsGuide(t *testing.T, sections []string) *endpointsGuide {
 		t.Fatal(err)
 	}
 	for name, from := range map[string]string{"hooks.pem": certificate, "hooks-key.pem": key, "cluster-ca.pem": certificate} {
-		if err := os.Rename(from, filepath.Join(w.Directory, name)); err != nil {
-			text, readErr := os.ReadFile(filepath.Join(w.Directory, "hooks.pem")) // the certificate is needed twice
-			if readErr != nil {
-				t.Fatal(err, readErr)
-			}
-			if err := os.WriteFile(filepath.Join(w.Directory, name), text, 0o600); err != nil {
-				t.Fatal(err)
-			}
+		text, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(w.Directory, name), text, 0o600); err != nil {
+			t.Fatal(err)
 		}
 	}
 	for name, text := range map[string]string{
