@@ -44,8 +44,8 @@ is an unused random value, so that "webhook rotate" needs no change of the
 configuration.
 
 With --token-file, the command creates the webhook through Bitbucket Cloud's REST API.
-The token needs the scope webhook. Otherwise the command prints every field to enter
-in Bitbucket.
+The token needs the scope webhook, and that of each event: repository or pullrequest.
+Otherwise the command prints every field to enter in Bitbucket.
 
 --forward-to and --refresh-resource name endpoints and resources of the configuration.
 --endpoint adds an endpoint to the printed section and forwards to it: NAME=URL, or
