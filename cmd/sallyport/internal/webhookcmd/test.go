@@ -244,7 +244,7 @@ var stageRemedy = map[string]string{
 var statusRemedy = map[int]string{
 	http.StatusNotFound:           "the running server has no receiver with this path: start it again with this configuration",
 	http.StatusUnauthorized:       "the running server has another secret: it reads another file, or was started with another configuration",
-	http.StatusForbidden:          "this machine is not in the receiver's networks: run the test on one that is",
+	http.StatusForbidden:          "this machine is not in the receiver's networks: run the test on one that is; with networks_from, test the receiver before you add the key",
 	http.StatusTooManyRequests:    "the receiver limits requests of one address: repeat the test in a second",
 	http.StatusServiceUnavailable: "the delivery could not be recorded: see /readyz for the state of the database",
 }
