@@ -62,7 +62,7 @@ func (r *Reader) walk(ctx context.Context, size int64, sink Sink, progress func(
 		select {
 		case <-p.ready:
 		case <-ctx.Done():
-			continue // what it was to hold never comes
+			continue // the part may never become ready
 		}
 		if size > 0 {
 			p.cut(size)
@@ -80,7 +80,13 @@ func (r *Reader) walk(ctx context.Context, size int64, sink Sink, progress func(
 		}
 		w.empty <- p
 	}
-	if err := <-failed; err != nil {
+	err := <-failed
+	if err == nil {
+		// A context that ends after the last read may have skipped parts above. Without an
+		// error, the sink would count them as missing from the log.
+		err = context.Cause(ctx)
+	}
+	if err != nil {
 		return fmt.Errorf("read the audit log: %w", database.Explain("read", &r.connect.Config, err))
 	}
 	return nil
