@@ -53,7 +53,8 @@ func (d *Dialer) connect(ctx context.Context, to []netip.AddrPort, check func(ad
 // the interval of its probes. Most tunnels end before, and keepalive takes four system calls.
 const keepAliveAfter = 15 * time.Second
 
-// keepAlive makes the kernel find out that a target has gone without closing.
+// keepAlive enables TCP keepalive, so that the kernel detects a target that is gone without
+// closing.
 func keepAlive(conn *net.TCPConn) {
 	if conn != nil {
 		// An error means that the connection has ended, which its next use reports.

@@ -61,7 +61,7 @@ func (l *Slot) settle() {
 	}
 }
 
-// begun counts an acquisition as unsettled; nil: without a width none is.
+// begun counts a new acquisition as unsettled. It returns nil if the limiter has no width.
 func (l *Limiter) begun(r *repository, now time.Time) *element[unsettled] {
 	if l.config.Width == 0 {
 		return nil
@@ -80,7 +80,7 @@ func (l *Limiter) begun(r *repository, now time.Time) *element[unsettled] {
 	return l.unsettled.push(unsettled{r, now})
 }
 
-// settled ends what begun has begun. Further calls do nothing.
+// settled ends the count that begun began. Further calls do nothing.
 func (l *Limiter) settled(e *element[unsettled]) {
 	if e.value.repository == nil {
 		return
@@ -91,7 +91,8 @@ func (l *Limiter) settled(e *element[unsettled]) {
 }
 
 // overWidth reports whether a repository has to wait until an acquisition is settled. Each
-// repository may have one that is not, and so never waits if it acquires one after the other.
+// repository may always have one unsettled acquisition. A repository whose acquisitions come
+// one after the other therefore never waits.
 func (l *Limiter) overWidth(r *repository, now time.Time) bool {
 	return l.config.Width > 0 && r.unsettled > 0 && l.unsettled.len >= l.width(now) && l.isContended(r, now)
 }
@@ -114,15 +115,15 @@ func (l *Limiter) isContended(r *repository, now time.Time) bool {
 	return false
 }
 
-// expireUnsettled settles the acquisitions that have had their time.
+// expireUnsettled settles the acquisitions that are unsettled for [Config.SettleWithin].
 func (l *Limiter) expireUnsettled(now time.Time) {
 	for e := l.unsettled.first; e != nil && now.Sub(e.value.at) >= l.config.SettleWithin; e = l.unsettled.first {
 		l.settled(e)
 	}
 }
 
-// nextSettled is how long it takes until the oldest unsettled acquisition has had its time;
-// 0 where none is unsettled.
+// nextSettled returns the time until the oldest unsettled acquisition is settled by
+// expireUnsettled; 0 if there is none.
 func (l *Limiter) nextSettled(now time.Time) time.Duration {
 	if e := l.unsettled.first; e != nil {
 		return max(e.value.at.Add(l.config.SettleWithin).Sub(now), time.Millisecond)

@@ -14,10 +14,11 @@ import (
 )
 
 // maxWorkerAge bounds the age of a cached decision that a worker has a part in. A worker
-// that a policy took over could give another repository a wrong answer: not for longer.
+// that a policy has compromised could return a wrong result for another repository. The
+// cache must not keep such a result for longer.
 const maxWorkerAge = time.Minute
 
-// Uncacheable is the cause for which a decision is evaluated each time.
+// Uncacheable is the cause for which the cache does not keep a decision.
 type Uncacheable string
 
 // The causes.
@@ -25,8 +26,8 @@ const (
 	UncacheableTime       Uncacheable = "input_time"       // the rules read input.time
 	UncacheableClock      Uncacheable = "clock"            // the evaluation read the clock, other than by a comparison with a known end
 	UncacheableRepository Uncacheable = "repository_clock" // a repository's rules may read the clock
-	UncacheableSize       Uncacheable = "size"             // the decision takes too many bytes
-	UncacheableError      Uncacheable = "error"            // there is no decision
+	UncacheableSize       Uncacheable = "size"             // the decision exceeds the bound of one entry
+	UncacheableError      Uncacheable = "error"            // the evaluation failed
 )
 
 // UncacheableCauses lists the causes.
@@ -76,12 +77,12 @@ type decisionCache struct {
 	counts  *cacheCounts
 }
 
-// keyParts are what the keys of a repository are made of.
+// keyParts are the parts of the input that the keys of a repository have.
 type keyParts struct {
 	once  sync.Once
-	parts *paths.Tree // of the input
-	timed bool        // the time of the input is among them
-	clock bool        // the repository's rules may read the clock
+	parts *paths.Tree
+	timed bool // input.time is one of the parts
+	clock bool // the repository's rules may read the clock
 }
 
 // newDecisionCache returns nil if the cache is off, or there is no set.
@@ -130,7 +131,8 @@ func (c *decisionCache) decide(ctx context.Context, request *policy.Request) (po
 	return d, err
 }
 
-// keep keeps a decision, unless it does not hold for other times.
+// keep adds a decision to the cache, unless the evaluation failed, or the period in which
+// the decision holds is not known.
 func (c *decisionCache) keep(k *keyParts, in *evalInput, key []byte, d *policy.Decision, err error) {
 	span := in.span
 	if !c.set.loader.runs(cacheTime) {
@@ -153,7 +155,8 @@ func (c *decisionCache) keep(k *keyParts, in *evalInput, key []byte, d *policy.D
 	}
 }
 
-// keyOf is what a decision depends on beside its set, its repository and its time.
+// keyOf returns the key of a decision: all that the decision depends on except its set, its
+// repository and its time. It may change in.key.
 func (c *decisionCache) keyOf(in *evalInput) []byte {
 	key := in.key
 	if in.address && c.set.loader.runs(cacheAddress) {

@@ -2,14 +2,14 @@ package rego
 
 import "github.com/sallyport/sallyport/policy/rego/reads"
 
-// readsFor returns what decides about the requests of a repository can read: the
-// organization's rules and the repository's, those of an earlier revision if they are in
-// force.
+// readsFor returns the parts of the input that rules can read for the requests of a
+// repository: the organization's rules, and the repository's own, which may be those of an
+// earlier revision.
 //
 // The organization's rules were compiled in this process. A repository's are compiled in a
-// worker, which executes the text of strangers: what a worker states about reads would be
-// believed for every input of the revision. This process reads their text itself, without
-// parsing it.
+// worker, which executes text that is not trusted. If a worker could state the reads, a
+// false statement would hold for every input of the revision. Therefore this process scans
+// the text of the rules itself, without parsing it.
 func (s *Set) readsFor(repository string) (organization, own *reads.Rules) {
 	organization, own = &reads.Rules{}, &reads.Rules{}
 	if s.organization != nil {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// maxIdleWorkers is how many goroutines without a connection a pool keeps. Goroutines that
-// were not used for workerIdle end, and after twice that time at the latest.
+// maxIdleWorkers bounds the goroutines without a connection that a pool keeps. One that is
+// idle ends after workerIdle at the earliest, and after twice that time at the latest.
 const (
 	maxIdleWorkers = 64
 	workerIdle     = time.Second
@@ -22,7 +22,7 @@ type workers[T any] struct {
 	idle   []chan T // of the goroutines that wait for a call, the latest last
 	// unused is how many of them, from the first on, have waited since the last reap.
 	unused  int
-	reaping bool // reap is going to be called
+	reaping bool // a timer will call reap
 }
 
 // start calls run on a goroutine that waits for a call, or on a new one. run is the same
@@ -46,7 +46,7 @@ func (w *workers[T]) work(run func(T), with T) {
 	for open := true; open; with, open = <-next {
 		run(with)
 		var none T
-		with = none // an idle goroutine keeps nothing in memory
+		with = none // an idle goroutine must not keep the connection in memory
 		if !w.wait(next) {
 			return
 		}

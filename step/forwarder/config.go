@@ -32,7 +32,7 @@ type Config struct {
 	Refused func(Refusal)
 	Log     *slog.Logger // nil: none
 
-	MaxConnections int           // open at once, tunnels included, and half as many of containers besides; 0: 1024
+	MaxConnections int           // open at once, tunnels included; half as many more for containers; 0: 1024
 	MaxHeadBytes   int           // of one request; 0: 64 KiB
 	HeadTimeout    time.Duration // for a head from its first byte, and a SOCKS request; 0: 30 s
 	IdleTimeout    time.Duration // for the first byte of a connection or of its next request; 0: 2 min

@@ -23,8 +23,8 @@ type failures struct {
 	minute time.Time
 	counts map[netip.Prefix]int
 	recent map[[32]byte]time.Time // by digest of the credential
-	// rejected are the credentials that were not valid in this minute: none of them becomes
-	// valid, so that they need no query.
+	// rejected are the credentials that were not valid in this minute: they need no further
+	// query. One that was used before it was created is rejected until the minute ends.
 	rejected map[[32]byte]bool
 }
 

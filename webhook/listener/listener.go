@@ -52,8 +52,8 @@ type Config struct {
 	ProxyProtocolFrom []netip.Prefix
 	// MaxConnections is how many clients may be connected at once; 0: 2000. Another one evicts
 	// the oldest idle connection of the address with the most, or one with a request that is
-	// not verified. MaxPerClient is
-	// how many connections one address may have (of IPv6, one /64); 0: 200.
+	// not verified. MaxPerClient is how many connections one address may have (of IPv6, one
+	// /64); 0: 200.
 	MaxConnections, MaxPerClient int
 	// Panicked is called with the value of a panic that no receiver recovered; nil: not.
 	Panicked func(any)

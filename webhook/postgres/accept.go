@@ -58,9 +58,10 @@ func (q *Queue) Accept(ctx context.Context, d *webhook.Delivery, decision webhoo
 	return webhook.Accepted, nil
 }
 
-// isRepeated reports whether a delivery repeats a committed one. A key that lasts longer than
-// any was written before the clock of the database was set back, and has expired. Two repetitions at the same time
-// both pass here; the database commits one of them.
+// isRepeated reports whether a delivery repeats a committed one. A key that is valid for
+// longer than any new key was written before the clock of the database was set back, and
+// counts as expired. Two repetitions at the same time both pass here; the database commits
+// one of them.
 func (q *Queue) isRepeated(ctx context.Context, d *webhook.Delivery) (repeated bool, err error) {
 	err = q.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM webhook.seen WHERE receiver = $1 AND until > clock_timestamp()
 		AND (key = $2 AND until <= clock_timestamp() + interval '6 minutes' OR key = $3 AND until <= clock_timestamp() + interval '1441 minutes'))`,

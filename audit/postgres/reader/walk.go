@@ -28,8 +28,8 @@ const walkConnections = 4
 // goroutine, beside the reading; what it is given holds until it returns.
 // progress is called now and then with how many leaves are behind.
 //
-// Several connections read, of one snapshot, where they can be had: they take the windows
-// of the tree by turns, and the sink gets them in their order.
+// Up to walkConnections connections read one snapshot. They read the windows of the tree in
+// turn, and the sink receives the windows in the order of the log.
 func (r *Reader) Walk(ctx context.Context, sink Sink, progress func(leaves int64)) error {
 	return r.walk(ctx, 0, sink, progress)
 }
@@ -92,8 +92,8 @@ func (r *Reader) walk(ctx context.Context, size int64, sink Sink, progress func(
 	return nil
 }
 
-// another is a reader of the same snapshot; nil: there is none to be had, and fewer are
-// enough.
+// another returns a reader of the same snapshot on a connection of its own; nil if that
+// cannot be opened. The walk then uses fewer connections.
 func (r *Reader) another(ctx context.Context) *Reader {
 	if r.alone {
 		return nil

@@ -32,9 +32,10 @@ type Counts struct {
 // maxEntry bounds the bytes of one entry. A larger decision is evaluated each time.
 const maxEntry = 32 << 10
 
-// A repository has at most this part of a cache.
+// shareOfRepository divides the bytes of a cache: a repository has at most the quotient.
 const shareOfRepository = 4
 
+// sameBytes is the difference in bytes below which two repositories count as equal.
 const sameBytes = 4 << 10
 
 // Sizes of the parts of a cache in memory, rounded up.
@@ -48,9 +49,10 @@ const (
 // cache therefore never loses an entry to another one. Repositories whose parts differ by
 // less than sameBytes count as equal: the one that added no entry for longest loses one.
 //
-// An entry that others have to be dropped for is kept at the second request for its key, so
-// that requests that differ each time neither drop the entries of the others nor cost the
-// time of keeping theirs. Safe for concurrent use.
+// An entry that needs an eviction is kept only at the second request for its key: requests
+// that never recur drop no other entry. The first such request of a repository adds
+// shareBytes without an eviction. The bytes may therefore exceed the bound, by as much for
+// each repository, until the next entry is kept. Safe for concurrent use.
 type Cache struct {
 	limit  int64
 	counts *Counts
@@ -74,16 +76,17 @@ type share struct {
 	added      uint64 // the number of the latest entry
 	index      int    // in the heap
 	entries    map[string]*item
-	latest     item // the ring of the entries, the latest used next to it
-	asked      [seenKeys]uint32
+	latest     item             // the head of the ring of the entries; its next is the latest used
+	asked      [seenKeys]uint32 // digests of keys without an entry; see isRepeated
 }
 
-// seenKeys is how many keys of a repository without an entry are remembered, by a digest.
+// seenKeys bounds the keys without an entry that a repository remembers, each by a digest.
 const seenKeys = 128
 
 var keySeed = maphash.MakeSeed()
 
-// isRepeated reports whether a key was asked for before, lately.
+// isRepeated reports whether the key is remembered, and remembers it in place of another
+// one. Two keys with the same digest only cause an entry to be kept early.
 func (s *share) isRepeated(key []byte) bool {
 	digest := maphash.Bytes(keySeed, key)
 	place, short := &s.asked[digest%seenKeys], uint32(digest>>32)
@@ -116,7 +119,7 @@ func (c *Cache) Get(repository string, key []byte, at time.Time) (d policy.Decis
 	return policy.Decision{}, false
 }
 
-// Put adds a decision. The cache keeps nothing of key.
+// Put adds a decision. The cache copies key.
 func (c *Cache) Put(repository string, key []byte, e Entry) {
 	size := sizeOf(repository, key, &e.Decision)
 	if size > maxEntry || size+shareBytes > c.limit/shareOfRepository {
@@ -156,7 +159,8 @@ func (c *Cache) Put(repository string, key []byte, e Entry) {
 	}
 }
 
-// evict takes bytes from the repository that has the most.
+// evict drops an entry of the repository that has the most bytes, or the repository if it
+// has no entry.
 func (c *Cache) evict() {
 	s := c.largest[0]
 	if len(s.entries) == 0 {
@@ -170,7 +174,7 @@ func (c *Cache) evict() {
 	heap.Fix(&c.largest, s.index)
 }
 
-// drop takes an entry out of its share, whose place in the heap the caller fixes.
+// drop removes an entry from its share. The caller restores the order of the heap.
 func (c *Cache) drop(s *share, i *item) {
 	i.unlink()
 	delete(s.entries, i.key)
@@ -200,7 +204,7 @@ func (i *item) unlink() {
 	i.prev, i.next = nil, nil
 }
 
-// sizeOf is about how many bytes of memory an entry takes.
+// sizeOf estimates the memory of an entry, in bytes.
 func sizeOf(repository string, key []byte, d *policy.Decision) int64 {
 	const textBytes = 16
 	n := entryBytes + 2*len(key) + len(repository) + len(d.Rule) + len(d.Message) + len(d.Notice)

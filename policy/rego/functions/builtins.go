@@ -15,9 +15,10 @@ import (
 
 // Most rules call the library's two functions about hosts, its function about exceptions
 // visits the exceptions of all repositories, and those about time determine how long a
-// decision holds: for decisions they are implemented in Go. The text of the library defines their meaning: tests of a policy, editors and
-// plain OPA evaluate it, and FuzzNativeHosts and FuzzNativeTime compare the two. Only this exact text is
-// replaced: a policy that was recorded with another library is evaluated with that one.
+// decision holds: for decisions they are implemented in Go. The text of the library defines
+// their meaning: tests of a policy, editors and plain OPA evaluate it, and FuzzNativeHosts
+// and FuzzNativeTime compare the two. Only this exact text is replaced: a policy that was
+// recorded with another library is evaluated with that one.
 
 // nativeFiles are the files of the library that are replaced in part, by function.
 var nativeFiles = map[string]string{

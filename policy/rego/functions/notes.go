@@ -59,10 +59,10 @@ func NotesTaken(modules map[string]*ast.Module) (found bool) {
 // zero Span is all of time.
 type Span struct{ From, To time.Time }
 
-// Never is the Span that has no time.
+// Never is an empty Span.
 var Never = Span{From: time.Unix(1, 0), To: time.Unix(0, 0)}
 
-// Limit shortens a Span to the time that it has in common with another one.
+// Limit shortens the Span to its intersection with another one.
 func (s *Span) Limit(to Span) {
 	if !to.From.IsZero() && (s.From.IsZero() || to.From.After(s.From)) {
 		s.From = to.From
@@ -72,7 +72,7 @@ func (s *Span) Limit(to Span) {
 	}
 }
 
-// Has reports whether a Span has a time.
+// Has reports whether the Span contains a time.
 func (s Span) Has(at time.Time) bool {
 	return (s.From.IsZero() || !at.Before(s.From)) && (s.To.IsZero() || at.Before(s.To))
 }

@@ -1,6 +1,6 @@
-// Package reads finds the parts of an input that rules can read, and whether they can read
-// the clock: from compiled rules, and from the text of rules that this process must not
-// parse. Both analyses return more than the rules read, never less.
+// Package reads finds the parts of an input that rules can read, and whether the rules can
+// read the clock: from compiled rules, and from the text of rules that this process must not
+// parse. Both analyses return at least all that the rules read.
 package reads
 
 import (
@@ -11,8 +11,8 @@ import (
 	"github.com/sallyport/sallyport/policy/rego/paths"
 )
 
-// Rules are what some rules can read of everything that varies between two evaluations of
-// one revision.
+// Rules describe what a group of rules can read of the values that vary between two
+// evaluations of one revision.
 type Rules struct {
 	Input paths.Tree
 	// Clock is set if the rules can read the time of the evaluation other than as a part
@@ -20,7 +20,7 @@ type Rules struct {
 	Clock bool
 }
 
-// Merge adds what other rules can read; nil is nothing.
+// Merge adds what other rules can read; nil adds nothing.
 func (r *Rules) Merge(other *Rules) {
 	if other == nil {
 		return
@@ -114,7 +114,7 @@ func Clocks(library map[string]*ast.Module) map[string]bool {
 	return names
 }
 
-// mentions reports whether a rule has one of some names, as a name or as a text.
+// mentions reports whether a rule has one of some names, as a name or as a string.
 func mentions(rule *ast.Rule, names map[string]bool) (found bool) {
 	ast.NewGenericVisitor(func(x any) bool {
 		switch x := x.(type) {

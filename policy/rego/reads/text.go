@@ -7,21 +7,22 @@ import (
 	"github.com/sallyport/sallyport/policy/rego/paths"
 )
 
-// OfText returns what rules of a file can read, from its text alone. It is for the text of
-// strangers: one pass, without recursion, with memory in proportion to the paths found.
+// OfText returns what the rules of a file can read, from its text alone. The text is not
+// trusted: the scan takes one pass, has no recursion, and its memory is proportional to the
+// paths that it finds.
 //
 // Rego names the input with the word input only, and a function with its name, as a word
-// or as a text in brackets. Therefore each word input outside of comments and texts counts,
-// with the literal names that follow it directly, and each word or text that is in clocks.
-// Words, texts and comments end where they end for OPA's scanner. A file with something
-// that this scan does not follow counts as reading everything.
+// or as a string in brackets. Therefore each word input outside of comments and strings
+// counts, with the literal names that follow it directly, and each word or string that is
+// in clocks. Words, strings and comments end where they end for OPA's scanner. A file with
+// syntax that this scan does not know counts as reading everything.
 //
 // clocks are the names of functions whose results vary, without their packages: see
 // [Clocks].
 func OfText(text []byte, clocks map[string]bool) *Rules {
 	s := &scan{rest: bytes.TrimPrefix(text, []byte("\ufeff")), clocks: clocks}
 	if bytes.Contains(s.rest, []byte(`$"`)) || bytes.Contains(s.rest, []byte("$`")) {
-		s.unknown() // a text with expressions in it
+		s.unknown() // a template string, which has expressions in it
 	}
 	for len(s.rest) > 0 && !(s.found.Clock && s.found.Input.HasAll()) {
 		s.next()
@@ -35,11 +36,11 @@ type scan struct {
 	rest   []byte
 	clocks map[string]bool
 	found  Rules
-	paths  int // that were found
+	paths  int // found so far
 }
 
-// maxPaths bounds the paths of one file, which this process keeps. A file with more counts
-// as reading the whole input.
+// maxPaths bounds the paths of one file, because this process keeps them in memory. A file
+// with more paths counts as reading the whole input.
 const maxPaths = 1000
 
 // unknown records that anything may be read.
@@ -48,7 +49,7 @@ func (s *scan) unknown() {
 	s.found.Clock = true
 }
 
-// next reads one word, text or comment, or one other character.
+// next reads one word, string or comment, or one other character.
 func (s *scan) next() {
 	switch c := s.rest[0]; {
 	case c == '#':
@@ -71,8 +72,8 @@ func (s *scan) next() {
 	}
 }
 
-// isWordByte reports whether a byte may be part of a word. All that is not ASCII counts:
-// OPA's scanner accepts digits of every script.
+// isWordByte reports whether a byte may be part of a word. Every byte outside of ASCII
+// counts: OPA's scanner accepts digits of every script.
 func isWordByte(c byte) bool {
 	return c == '_' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= 0x80
 }
@@ -90,7 +91,7 @@ func (s *scan) word() {
 		}
 		s.found.Input.Add(path...)
 	case strings.HasSuffix(word, "input") && !isLetter(word[0]):
-		s.unknown() // a number, perhaps, and then the word
+		s.unknown() // OPA's scanner may read a number, and then the word input
 	}
 }
 
@@ -108,7 +109,8 @@ func (s *scan) run() string {
 }
 
 // path reads the literal names that follow the word input without a space: .name, ["name"]
-// and [`name`]. It stops before anything else, and the path before it is read as a whole.
+// and [`name`]. It stops before anything else. The rules then count as reading everything
+// below the path so far.
 func (s *scan) path() (names []string) {
 	for len(s.rest) > 1 {
 		switch {
@@ -127,7 +129,7 @@ func (s *scan) path() (names []string) {
 			s.rest = s.rest[1:]
 			text, ok := s.text()
 			if !ok || len(s.rest) == 0 || s.rest[0] != ']' || strings.ContainsRune(text, '\\') || strings.ContainsRune(text, '\r') {
-				s.rest = before[1:] // the text is read again, as any other
+				s.rest = before[1:] // next reads the string again
 				return names
 			}
 			s.rest = s.rest[1:]
@@ -140,7 +142,8 @@ func (s *scan) path() (names []string) {
 	return names
 }
 
-// appendName adds a name to a path, without those that a [paths.Tree] does not keep.
+// appendName adds a name to a path. It drops names at a depth that a [paths.Tree] does not
+// keep.
 func (*scan) appendName(names []string, name string) []string {
 	if len(names) > 2*paths.MaxDepth {
 		return names
@@ -148,8 +151,8 @@ func (*scan) appendName(names []string, name string) []string {
 	return append(names, name)
 }
 
-// text reads a text with its quotes, and returns what is between them as it is written. ok
-// is false if it has no end.
+// text reads a string with its quotes, and returns what is between them without decoding
+// escapes. ok is false if the string has no end.
 func (s *scan) text() (text string, ok bool) {
 	quote := s.rest[0]
 	for i := 1; i < len(s.rest); i++ {
@@ -167,7 +170,7 @@ func (s *scan) text() (text string, ok bool) {
 	return "", false
 }
 
-// names records a text that may be the name of a function: lib["before"] calls one.
+// names records a string that may be the name of a function: lib["before"] calls one.
 func (s *scan) names(text string) {
 	if s.clocks[text] || strings.Contains(text, `\u`) {
 		s.found.Clock = true

@@ -17,7 +17,7 @@ const (
 	// costs one query per interval, whatever number of requests has one.
 	readInterval = time.Second
 	readTimeout  = 5 * time.Second
-	// useInterval is how exactly the last use of a credential is stored.
+	// useInterval is the precision of the stored time of a credential's last use.
 	useInterval = time.Minute
 	// maxKnown bounds the ids in memory. With more credentials, each unknown id costs a query.
 	maxKnown = 100_000
@@ -36,8 +36,8 @@ type known struct {
 }
 
 // check returns nil for the id of a credential that may be valid. The error wraps
-// [agent.ErrCredential] if there is none: after a read of all ids that began at most
-// readInterval ago.
+// [agent.ErrCredential] if a read of all ids, which began at most readInterval ago, did not
+// find the id. A credential that was created since that read is not found either.
 func (k *known) check(ctx context.Context, id string) error {
 	for {
 		k.mu.Lock()

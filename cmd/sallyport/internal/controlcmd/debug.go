@@ -60,7 +60,7 @@ no target. One such command at a time collects from an instance.
 }
 
 // debugInto writes the data into a new file that only its owner can read. It creates the
-// file first: a minute of collecting must not end in vain.
+// file before the instance collects: a path that cannot be written must not cost a minute.
 func debugInto(c *cobra.Command, client *admin.ControlClient, path string, request admin.DebugRequest) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
