@@ -19,7 +19,6 @@ import (
 )
 
 func TestRecord(t *testing.T) {
-	t.Parallel()
 	db := audittest.Migrated(t)
 	conn := audittest.Connect(t, db.URL(""))
 	leaks := goleak.IgnoreCurrent()
