@@ -128,15 +128,21 @@ func (w *fixture) dialFrom(i int) (*net.TCPConn, error) {
 
 // sendHead sends a head and returns the answer's status, and what comes behind it.
 func sendHead(conn net.Conn, head string) (int, *bufio.Reader, error) {
+	status, _, in, err := sendHeadFor(conn, head)
+	return status, in, err
+}
+
+// sendHeadFor is sendHead, and returns the reason of a refusal too.
+func sendHeadFor(conn net.Conn, head string) (status int, reason string, in *bufio.Reader, err error) {
 	if _, err := io.WriteString(conn, head); err != nil {
-		return 0, nil, err
+		return 0, "", nil, err
 	}
-	in := bufio.NewReaderSize(conn, 512)
+	in = bufio.NewReaderSize(conn, 512)
 	resp, err := http.ReadResponse(in, &http.Request{Method: http.MethodConnect})
 	if err != nil {
-		return 0, nil, err
+		return 0, "", nil, err
 	}
-	return resp.StatusCode, in, nil
+	return resp.StatusCode, resp.Header.Get("Sallyport-Reason"), in, nil
 }
 
 // each runs f for so many numbers, so many at once, and reports the first errors.
@@ -292,9 +298,9 @@ func (s *soak) cycle(i int) error {
 		head := "GET http://files.partner.example:" + fmt.Sprint(s.w.HTTPPort) + "/ HTTP/1.1\r\nHost: x\r\nProxy-Authorization: " + s.c.basic() + "\r\nConnection: close\r\n\r\n"
 		return s.status(conn, head, 200)
 	}
-	status, in, err := sendHead(conn, connectTo("echo.soak.example:"+s.echo, s.c.basic()))
+	status, reason, in, err := sendHeadFor(conn, connectTo("echo.soak.example:"+s.echo, s.c.basic()))
 	if err != nil || status != 200 {
-		return fmt.Errorf("status %d: %w", status, err)
+		return fmt.Errorf("status %d %s: %w", status, reason, err)
 	}
 	if _, err := io.WriteString(conn, "hello"); err != nil {
 		return err
@@ -312,18 +318,18 @@ func (s *soak) cycle(i int) error {
 }
 
 func (s *soak) status(conn net.Conn, head string, want int) error {
-	status, _, err := sendHead(conn, head)
+	status, reason, _, err := sendHeadFor(conn, head)
 	if err == nil && status != want {
-		err = fmt.Errorf("status %d, not %d", status, want)
+		err = fmt.Errorf("status %d %s, not %d", status, reason, want)
 	}
 	return err
 }
 
 // until opens a tunnel, sends a word in it and waits for its end.
 func (s *soak) until(conn net.Conn, head, word string) error {
-	status, in, err := sendHead(conn, head)
+	status, reason, in, err := sendHeadFor(conn, head)
 	if err != nil || status != 200 {
-		return fmt.Errorf("status %d: %w", status, err)
+		return fmt.Errorf("status %d %s: %w", status, reason, err)
 	}
 	_, _ = io.WriteString(conn, word) // on a busy machine the tunnel has ended before
 	_, err = io.Copy(io.Discard, in)  // a reset ends it as well
