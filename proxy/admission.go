@@ -67,8 +67,8 @@ func (a *Admission) Reached(to netip.AddrPort) bool {
 // it is in memory no more. It must not be called at the same time as Close.
 func (a *Admission) ReleaseHeader() { a.slot.ReleaseBytes() }
 
-// Settle notes that the connection for a CONNECT is open, so that the next waiting request
-// gets its turn in the gate. It must not be called at the same time as Close.
+// Settle notes that the dial for a CONNECT has ended, so that the next waiting request gets
+// its turn in the gate. It must not be called at the same time as Close.
 func (a *Admission) Settle() { a.slot.Settle() }
 
 // Refuse puts the admission's decision id on a refusal that came after it.

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// isTerminalDescriptor reports whether a descriptor is of a terminal (tcgetattr(3)), as
-// /dev/null is not.
+// isTerminalDescriptor reports whether a descriptor refers to a terminal (tcgetattr(3)).
+// /dev/null is a character device, and not a terminal.
 func isTerminalDescriptor(fd int) bool {
 	_, err := unix.IoctlGetTermios(fd, unix.TCGETS)
 	return err == nil

@@ -44,9 +44,9 @@ type Config struct {
 	// repositories take turns. A repository without an unsettled acquisition is exempt. See
 	// [Slot.Settle].
 	Width int
-	// Narrow takes the place of Width while a sparse repository acquires too. The
-	// acquisitions of such a repository come one after the other, so that their latency is
-	// what the work of other repositories adds to. 0: Width.
+	// Narrow replaces Width while a sparse repository acquires too: one whose acquisitions
+	// come one after the other. Each of them is delayed by the unsettled acquisitions of the
+	// other repositories. 0: Width.
 	Narrow int
 	// SettleWithin bounds how long an acquisition counts as unsettled: longer ones wait for
 	// something other than a processor, and must not keep one idle. Required with Width.

@@ -17,8 +17,8 @@ import (
 // closed without an answer.
 const maxRejecting = 64
 
-// serve accepts connections until the forwarder or the listener is closed. slots bounds
-// those that are open at once.
+// serve accepts connections until the forwarder or the listener is closed. slots bounds the
+// connections that are open at once.
 func (f *Forwarder) serve(l net.Listener, slots chan struct{}, admit func(net.Conn) *Refusal) error {
 	defer func() { _ = l.Close() }()
 	f.mu.Lock()

@@ -41,8 +41,9 @@ func (f *Forwarder) connect(w http.ResponseWriter, r *http.Request) {
 	f.relay(target, t, early, stream)
 }
 
-// Connect opens a tunnel for another listener of the step, such as a forwarded port. It is
-// counted, remembered and printed as a CONNECT of a tool; an error has been printed.
+// Connect opens a tunnel for another listener of the step, such as a forwarded port. The
+// result is counted as that of a tool's CONNECT; the tunnel's bytes are not counted, and
+// Close does not close it. Connect prints the cause of an error itself.
 func (f *Forwarder) Connect(ctx context.Context, target string) (upstream.Stream, error) {
 	stream, refusal := f.open(ctx, "connect", target)
 	if refusal != nil {

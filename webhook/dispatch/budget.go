@@ -6,7 +6,7 @@ import (
 	"github.com/sallyport/sallyport/webhook"
 )
 
-// overdueAttempts is how many attempts a task has had at least before it ends without one more.
+// overdueAttempts is the number of attempts that every task has before Overdue may end it.
 const overdueAttempts = 3
 
 // overdueCause is the reason of a dead letter that ends at a lease.
@@ -21,9 +21,9 @@ func BudgetEnded(t webhook.Task, budget time.Duration, now time.Time) bool {
 }
 
 // Overdue returns why a task that was just leased becomes a dead letter without an attempt;
-// empty: it does not. Its budget has ended, and so had it at the lease before: the attempt of
-// that lease had no result. A claimer that never reports a result would otherwise block the
-// deliveries of a repository forever.
+// empty: it does not. Its budget had already ended at the lease before, whose attempt had no
+// result. A claimer that never reports a result would otherwise block the deliveries of a
+// repository forever.
 func Overdue(t webhook.Task, budget time.Duration, now time.Time) string {
 	before := t
 	before.Leased = t.LeasedBefore

@@ -21,8 +21,8 @@ type acknowledged struct {
 	where databaseID
 }
 
-// keptEvent is an event as it was written. Its record is made from the tuple when it is
-// compared, because groups are far more frequent than that.
+// keptEvent is an event as it was written. Its record is made from the tuple only for a
+// comparison, because every group keeps events, and comparisons are rare.
 type keptEvent struct {
 	sequence int64
 	time     time.Time

@@ -68,12 +68,12 @@ func (l *Log) gather(g *group, ticks <-chan time.Time) bool {
 	return true
 }
 
-// splitRows is how many events are worth a group of their own.
+// splitRows is the least number of events that are worth a group of their own.
 const splitRows = 64
 
-// groupLimit is how many events the next group takes where so many wait. Half of many are
-// left for the group after it: while the database writes one half, the callers of the other
-// half, which is durable, record again.
+// groupLimit returns the maximum number of events of the next group. If many events wait,
+// the group leaves half of them for the following group: while the database writes one half,
+// the callers of the other half, which is durable, record again.
 func groupLimit(waiting int) int {
 	if waiting < 2*splitRows {
 		return groupRows
@@ -100,8 +100,8 @@ func (l *Log) waitForEvent(g *group, ticks <-chan time.Time) (fill, open bool) {
 	return false, true
 }
 
-// fill adds the events that wait, until the group has so many or is full, or its batch window
-// ends.
+// fill adds waiting events until the group has limit events or is full, or until its batch
+// window ends.
 func (l *Log) fill(g *group, limit int) {
 	var batchWindow <-chan time.Time
 	for len(g.rows) < limit && !g.full() {

@@ -66,7 +66,7 @@ func (w *Writer) top() *level {
 	return &w.levels[len(w.levels)-1]
 }
 
-// push adds a level of an object with n members, about.
+// push adds a level. n is the expected number of members of its object.
 func (w *Writer) push(l level, n int) {
 	if w.levels == nil {
 		w.levels = make([]level, 0, 4)

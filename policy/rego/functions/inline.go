@@ -34,8 +34,8 @@ func InlineCalls(c *ast.Compiler) {
 }
 
 // nativeOf returns the function in Go that a function of the library calls with its own
-// arguments, and does nothing else; nil if there is none, or if a call of n terms uses the
-// result of a condition, or does not use a value.
+// arguments, and does nothing else. It returns nil if there is none, if a call of n terms
+// uses the result of a function without a value, or if the call ignores a value.
 func nativeOf(rules []*ast.Rule, n int) ast.Ref {
 	if len(rules) != 1 || rules[0].Default || rules[0].Else != nil || len(rules[0].Body) != 1 {
 		return nil
