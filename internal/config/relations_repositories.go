@@ -13,7 +13,7 @@ import (
 const cloudHost = "bitbucket.org"
 
 // webhookRepositories checks the listed repositories of a receiver by what else the
-// configuration names: a repository of a misspelt workspace is never delivered.
+// configuration names: a repository of a misspelled workspace is never delivered.
 func (d *decoder) webhookRepositories(path string, r WebhookReceiver, cfg *Config) {
 	if d.failed[path+".repositories"] {
 		return

@@ -1,4 +1,4 @@
-// Package nearest suggests a known name for a misspelt one.
+// Package nearest suggests a known name for a misspelled one.
 package nearest
 
 import "strings"

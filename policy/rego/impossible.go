@@ -20,7 +20,7 @@ func printable(name string) string {
 // settleImpossible settles the effect of folders whose names no repository can have. Each
 // is rejected alone: its rules decide nothing, and the rejection reports that. If it is the
 // folder of a repository but for upper case, that repository is rejected, so that a
-// misspelt name does not remove its denies. If all folders are such, the configuration is
+// misspelled name does not remove its denies. If all folders are such, the configuration is
 // at fault, or the revision.
 func (l *loader) settleImpossible(repositories map[string]*unit) {
 	possible := false

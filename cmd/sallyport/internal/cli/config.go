@@ -62,7 +62,7 @@ func FindConfig(path string) (string, error) {
 func Help(c *cobra.Command, _ []string) error { return c.Help() }
 
 // NoArguments rejects arguments, for commands that have none. An argument of a
-// command with subcommands is a misspelt one: the error suggests the nearest.
+// command with subcommands is a misspelled one: the error suggests the nearest.
 func NoArguments(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil

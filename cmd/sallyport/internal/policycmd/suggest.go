@@ -82,7 +82,7 @@ everything in report mode, and lets the repositories' rules count.`,
 }
 
 // suggester turns observed traffic into rules.
-// maxOthers bounds the names that a misspelt one is compared with.
+// maxOthers bounds the names that a misspelled one is compared with.
 const maxOthers = 10_000
 
 type suggester struct {

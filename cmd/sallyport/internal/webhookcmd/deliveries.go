@@ -197,7 +197,7 @@ func ending(text string, columns int) string {
 	return text
 }
 
-// noteNone explains an empty list on standard error: a misspelt name selects nothing.
+// noteNone explains an empty list on standard error: a misspelled name selects nothing.
 func noteNone(c *cobra.Command, filter webhook.DeliveryFilter, found int) {
 	if found > 0 {
 		return
