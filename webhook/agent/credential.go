@@ -104,8 +104,16 @@ func find(ctx context.Context, all Credentials, text string) (Credential, error)
 	if err != nil && !errors.Is(err, ErrCredential) {
 		return Credential{}, err
 	}
-	if !c.matches(text) || err != nil || c.ID != id {
+	matches := c.matches(text)
+	if err != nil {
+		return Credential{}, errUnknownID
+	}
+	if !matches || c.ID != id {
 		return Credential{}, ErrCredential
 	}
 	return c, nil
 }
+
+// errUnknownID wraps [ErrCredential]: the id is not stored, or revoked. Another instance may
+// be creating the credential at this moment.
+var errUnknownID = fmt.Errorf("%w: unknown id", ErrCredential)

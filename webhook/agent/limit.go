@@ -12,7 +12,7 @@ const (
 	maxFailures  = 10   // of one address in a minute
 	maxAddresses = 4096 // counted in a minute; all further ones share one count
 	maxRecent    = 4096 // credentials that were valid in the last minutes
-	maxRejected  = 4096 // credentials that were not valid in a minute, and are not looked up again
+	maxRejected  = 4096 // credentials with a wrong secret in a minute, which are not looked up again
 )
 
 // failures counts, by source address, requests whose credential is not valid. A credential
@@ -23,8 +23,8 @@ type failures struct {
 	minute time.Time
 	counts map[netip.Prefix]int
 	recent map[[32]byte]time.Time // by digest of the credential
-	// rejected are the credentials that were not valid in this minute: they need no further
-	// query. One that was used before it was created is rejected until the minute ends.
+	// rejected are the credentials with a wrong secret in this minute: they need no further
+	// query. One with an unknown id is not among them: it may be created at this moment.
 	rejected map[[32]byte]bool
 }
 
@@ -39,19 +39,19 @@ func (f *failures) allows(from netip.Prefix, digest [32]byte, now time.Time) boo
 	return f.counts[f.key(from)] < maxFailures
 }
 
-// failed counts a failure.
-func (f *failures) failed(from netip.Prefix, digest [32]byte, now time.Time) {
+// failed counts a failure. A final one is remembered until the minute ends.
+func (f *failures) failed(from netip.Prefix, digest [32]byte, now time.Time, final bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.turn(now)
 	f.counts[f.key(from)]++
 	delete(f.recent, digest)
-	if len(f.rejected) < maxRejected {
+	if final && len(f.rejected) < maxRejected {
 		f.rejected[digest] = true
 	}
 }
 
-// isRejected reports whether a credential was not valid in this minute.
+// isRejected reports whether a credential had a wrong secret in this minute.
 func (f *failures) isRejected(digest [32]byte, now time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -149,13 +149,13 @@ func (s *Server) authenticate(r *http.Request) (Credential, error) {
 		return Credential{}, errTooManyFailures
 	}
 	if s.failures.isRejected(digest, now) {
-		s.failures.failed(from, digest, now)
+		s.failures.failed(from, digest, now, true)
 		return Credential{}, errInvalidCredential
 	}
 	c, err := find(r.Context(), s.c.Credentials, text)
 	switch {
 	case errors.Is(err, ErrCredential):
-		s.failures.failed(from, digest, now)
+		s.failures.failed(from, digest, now, !errors.Is(err, errUnknownID))
 		return Credential{}, errInvalidCredential
 	case err != nil:
 		return Credential{}, fmt.Errorf("find credential: %w", err)

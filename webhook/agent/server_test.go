@@ -125,6 +125,30 @@ func TestRejectedCredentialIsNotLookedUp(t *testing.T) {
 	}
 }
 
+// TestCredentialIsCreatedLater: a credential that was used before it was created is valid at
+// once when it is.
+func TestCredentialIsCreatedLater(t *testing.T) {
+	g := newGateway(t)
+	text := g.credentials.add("jenkins")
+	id, err := credentialID(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.credentials.mu.Lock()
+	created := g.credentials.list[id]
+	delete(g.credentials.list, id)
+	g.credentials.mu.Unlock()
+	if status, _ := g.post(t, text, "claim", claimNow); status != http.StatusUnauthorized {
+		t.Errorf("before it is created: %d", status)
+	}
+	g.credentials.mu.Lock()
+	g.credentials.list[id] = created
+	g.credentials.mu.Unlock()
+	if status, _ := g.post(t, text, "claim", claimNow); status == http.StatusUnauthorized {
+		t.Errorf("after it is created: %d", status)
+	}
+}
+
 func TestFailuresAreBounded(t *testing.T) {
 	var f failures
 	now := time.Now()
@@ -132,11 +156,11 @@ func TestFailuresAreBounded(t *testing.T) {
 		return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 32)
 	}
 	for i := range 3 * maxAddresses {
-		f.failed(at(i), [32]byte{}, now)
+		f.failed(at(i), [32]byte{}, now, true)
 		f.succeeded([32]byte{byte(i), byte(i >> 8), 1}, now)
 	}
 	for i := range 3 * maxRejected {
-		f.failed(at(0), sha256.Sum256([]byte{byte(i), byte(i >> 8)}), now)
+		f.failed(at(0), sha256.Sum256([]byte{byte(i), byte(i >> 8)}), now, true)
 	}
 	if len(f.counts) > maxAddresses+1 || len(f.recent) > maxRecent || len(f.rejected) > maxRejected {
 		t.Errorf("%d addresses, %d credentials", len(f.counts), len(f.recent))
