@@ -50,16 +50,15 @@ const (
 // less than sameBytes count as equal: the one that added no entry for longest loses one.
 //
 // An entry that needs an eviction is kept only at the second request for its key: requests
-// that never recur drop no other entry. The first such request of a repository adds
-// shareBytes without an eviction. The bytes may therefore exceed the bound, by as much for
-// each repository, until the next entry is kept. Safe for concurrent use.
+// that never recur drop no other entry, except for the room of a new repository. Safe for
+// concurrent use.
 type Cache struct {
 	limit  int64
 	counts *Counts
 
 	mu      sync.Mutex
 	used    int64
-	added   uint64 // entries
+	added   uint64 // repositories and entries
 	shares  map[string]*share
 	largest largest
 }
@@ -73,7 +72,7 @@ func New(limit int64, counts *Counts) *Cache {
 type share struct {
 	repository string
 	used       int64
-	added      uint64 // the number of the latest entry
+	added      uint64 // the number of the repository or its latest entry
 	index      int    // in the heap
 	entries    map[string]*item
 	latest     item             // the head of the ring of the entries; its next is the latest used
@@ -130,7 +129,8 @@ func (c *Cache) Put(repository string, key []byte, e Entry) {
 	defer c.mu.Unlock()
 	s := c.shares[repository]
 	if s == nil {
-		s = &share{repository: repository, used: shareBytes, entries: map[string]*item{}}
+		c.added++
+		s = &share{repository: repository, used: shareBytes, added: c.added, entries: map[string]*item{}}
 		s.latest.prev, s.latest.next = &s.latest, &s.latest
 		c.shares[repository] = s
 		c.used += shareBytes
@@ -140,6 +140,7 @@ func (c *Cache) Put(repository string, key []byte, e Entry) {
 	if old := s.entries[string(key)]; old != nil {
 		c.drop(s, old)
 	} else if full && !s.isRepeated(key) {
+		c.shrink() // to make room for a new repository
 		return
 	}
 	i := &item{Entry: e, key: string(key), size: size}
@@ -154,6 +155,11 @@ func (c *Cache) Put(repository string, key []byte, e Entry) {
 		c.counts.Evictions.Add(1)
 	}
 	heap.Fix(&c.largest, s.index)
+	c.shrink()
+}
+
+// shrink evicts entries until the cache is within its bound.
+func (c *Cache) shrink() {
 	for c.used > c.limit {
 		c.evict()
 	}

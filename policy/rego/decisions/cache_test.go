@@ -149,6 +149,20 @@ func TestManyRepositories(t *testing.T) {
 	}
 }
 
+// TestBound: a full cache is within its bound after each request, also while each request is
+// the first of another repository.
+func TestBound(t *testing.T) {
+	var n Counts
+	const limit = 1 << 18
+	c := New(limit, &n)
+	for i := range 10_000 {
+		c.Put(fmt.Sprint(i), []byte("k"), entry("x"))
+		if bytes, _ := c.Used(); bytes > limit {
+			t.Fatalf("%d bytes after %d repositories", bytes, i+1)
+		}
+	}
+}
+
 // TestConcurrently uses a cache from many goroutines; the race detector decides.
 func TestConcurrently(t *testing.T) {
 	var n Counts
