@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sallyport/sallyport/step/upstream"
@@ -42,14 +45,58 @@ func (f *Forwarder) connect(w http.ResponseWriter, r *http.Request) {
 }
 
 // Connect opens a tunnel for another listener of the step, such as a forwarded port. The
-// result is counted as that of a tool's CONNECT; the tunnel's bytes are not counted, and
-// Close does not close it. Connect prints the cause of an error itself.
+// tunnel is counted as that of a tool's CONNECT, and [Forwarder.Close] closes it. Connect
+// prints the cause of an error itself.
 func (f *Forwarder) Connect(ctx context.Context, target string) (upstream.Stream, error) {
 	stream, refusal := f.open(ctx, "connect", target)
 	if refusal != nil {
 		return nil, errors.New(Refusal{Action: "connect", Target: target, Refusal: *refusal}.text())
 	}
-	return stream, nil
+	if !f.track(stream) {
+		_ = stream.Close()
+		return nil, errors.New("the forwarder has ended")
+	}
+	return &countedStream{Stream: stream, forwarder: f, target: target}, nil
+}
+
+// countedStream counts the bytes of a tunnel, and reports them when it is closed.
+type countedStream struct {
+	upstream.Stream
+	forwarder      *Forwarder
+	target         string
+	sent, received atomic.Int64
+	broken         atomic.Bool
+	close          sync.Once
+}
+
+func (c *countedStream) Read(b []byte) (int, error) {
+	n, err := c.Stream.Read(b)
+	c.received.Add(int64(n))
+	c.note(err)
+	return n, err
+}
+
+func (c *countedStream) Write(b []byte) (int, error) {
+	n, err := c.Stream.Write(b)
+	c.sent.Add(int64(n))
+	c.note(err)
+	return n, err
+}
+
+// note notes an error that is not the end of a direction.
+func (c *countedStream) note(err error) {
+	if err != nil && !errors.Is(err, io.EOF) && !isEnded(err) {
+		c.broken.Store(true)
+	}
+}
+
+func (c *countedStream) Close() error {
+	err := c.Stream.Close()
+	c.close.Do(func() {
+		c.forwarder.forget(c.Stream)
+		c.forwarder.stats.closed(c.target, c.sent.Load(), c.received.Load(), c.broken.Load())
+	})
+	return err
 }
 
 // open opens a tunnel, and counts and prints the result. The request does not end when the

@@ -85,7 +85,13 @@ func TestForwardedPort(t *testing.T) {
 	e := start(t, nil)
 	at := *e
 	at.address = forwardPort(t, e, "allowed.test:"+proxytest.Serve(t, proxytest.Echo).Port)
-	at.dial(t).send("hello").expect("hello")
+	tool := at.dial(t)
+	tool.send("hello").expect("hello")
+	_ = tool.Close()
+	proxytest.Eventually(t, "the bytes of the tunnel are counted", func() bool {
+		r := e.Report()
+		return len(r.Targets) == 1 && r.Targets[0].BytesSent == 5 && r.Targets[0].BytesReceived == 5 && r.Targets[0].Allowed == 1
+	})
 	at.address = forwardPort(t, e, steptest.Denied+":5432")
 	for range 3 {
 		if b, err := io.ReadAll(at.dial(t).r); len(b) > 0 || err != nil {
