@@ -12,8 +12,10 @@ import (
 // of one workspace.
 const maxWaiting = 512
 
-// nameWaits is how many requests may wait for names that were never known.
-var nameWaits = fair.Config{Step: fair.Limit{Slots: 32}, Repository: fair.Limit{Slots: maxWaiting / 4}, Total: fair.Limit{Slots: maxWaiting}}
+// nameWaits is how many requests may wait for names that were never known. All requests of a
+// step wait for the same names, and a build tool opens many connections at once: a step may
+// wait with as many requests as its repository.
+var nameWaits = fair.Config{Step: fair.Limit{Slots: maxWaiting / 4}, Repository: fair.Limit{Slots: maxWaiting / 4}, Total: fair.Limit{Slots: maxWaiting}}
 
 // subject is who a principal's use of what all share counts for.
 func subject(p *identity.Principal) fair.Subject {

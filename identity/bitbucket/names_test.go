@@ -192,6 +192,30 @@ func TestNamesRateLimited(t *testing.T) {
 	})
 }
 
+// TestFirstRequestsOfAStep: the first requests of a step may be as many as a build tool opens
+// at once. All wait for the names, for which one request is sent to the API.
+func TestFirstRequestsOfAStep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := build(t, withAPI)
+		hanging := h.server.Inject(bitbuckettest.RepositoryGet, bitbuckettest.Hanging())
+		token := h.token(h.step)
+		var requests sync.WaitGroup
+		for range 100 {
+			requests.Go(func() {
+				if _, err := h.ask(token); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		hanging.Clear()
+		requests.Wait()
+		if n := h.server.Count(bitbuckettest.RepositoryGet); n != 1 {
+			t.Errorf("%d requests to the API", n)
+		}
+	})
+}
+
 // TestNameBudget holds that we ask no more than we may.
 func TestNameBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
