@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sallyport/sallyport/internal/bitbuckettest/hook"
 	"github.com/sallyport/sallyport/internal/pgtest"
@@ -160,11 +161,13 @@ func (w *webhookFixture) push(refs ...string) hook.Delivery {
 // commit to decide in both instances.
 func (w *webhookFixture) pushMain(head string) {
 	w.t.Helper()
+	began := time.Now()
 	if d := w.push("main"); !d.Accepted() {
 		w.t.Fatalf("the delivery: %+v", d)
 	}
 	w.pushes++
 	w.active(head)
+	w.t.Logf("both instances decide by %s %v after the push", head[:8], time.Since(began).Round(time.Millisecond))
 }
 
 // active waits until both instances decide by the commit.
