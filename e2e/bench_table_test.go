@@ -81,7 +81,7 @@ func selectLoads(t *testing.T) (list []*bench.Load) {
 	}
 	for _, name := range only {
 		if !slices.ContainsFunc(list, func(l *bench.Load) bool { return l.Name == name }) {
-			t.Fatalf("there is no load %q: use names of bench.Loads", name)
+			t.Fatalf("unknown load %q: use names of bench.Loads", name)
 		}
 	}
 	return list

@@ -32,7 +32,7 @@ type Cell struct {
 	Database *Figure `json:"database_cpu_us,omitempty"`
 	Total    *Figure `json:"total_cpu_us,omitempty"`
 	Memory   *Figure `json:"memory_bytes,omitempty"`
-	Failure  string  `json:"failure,omitempty"` // why there are no figures
+	Failure  string  `json:"failure,omitempty"` // why the target was not measured
 }
 
 // Figure is the median of the rounds, with the lowest and the highest value.

@@ -85,7 +85,7 @@ type keyParts struct {
 	clock bool // the repository's rules may read the clock
 }
 
-// newDecisionCache returns nil if the cache is off, or there is no set.
+// newDecisionCache returns nil if the cache is off or the set is nil.
 func newDecisionCache(set *Set, limit int64, counts *cacheCounts) *decisionCache {
 	if set == nil || limit <= 0 {
 		return nil

@@ -27,8 +27,8 @@ func (x *examination) checkServer(ctx context.Context, proxies []query.Proxy, c 
 		return
 	}
 	if len(proxies) == 0 || c == nil {
-		x.add("server", Skipped, "not asked: no proxy is usable, or there is no token", "")
-		x.skipTargets("no proxy is usable, or there is no token")
+		x.add("server", Skipped, "not asked: no proxy is usable, or the token is missing", "")
+		x.skipTargets("no proxy is usable, or the token is missing")
 		return
 	}
 	accepted := 0

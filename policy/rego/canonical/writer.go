@@ -35,7 +35,7 @@ type Writer struct {
 	// NoValue leaves out the value, and NoJSON the JSON and the key: End returns nil for it.
 	NoValue, NoJSON bool
 	// Reads are the parts that the key has, which is the JSON of an object with these parts
-	// only; nil: there is no key.
+	// only; nil: no key is written.
 	Reads *paths.Tree
 
 	levels []level

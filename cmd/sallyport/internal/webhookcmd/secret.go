@@ -80,7 +80,7 @@ func replaceSecret(path, secret string) error {
 func unusedSecret() string { return webhook.UnusedSecretPrefix + newSecret() }
 
 // unfinished reports whether a rotation has not ended with --drop. If both files have the
-// same secret, [exchange] was interrupted: there is no new secret.
+// same secret, [exchange] was interrupted: no new secret exists yet.
 func unfinished(current, previous config.Secret) (bool, error) {
 	old, err := previous.Read()
 	if err != nil || strings.HasPrefix(old, webhook.UnusedSecretPrefix) {

@@ -461,7 +461,7 @@ func TestRotateEndpoint(t *testing.T) {
 	if _, _, err := s.command("rotate", "deployer", "--endpoint", "--drop"); err != nil || signatures() != 1 || s.read(previous) == old {
 		t.Errorf("--drop: %v", err)
 	}
-	interrupted := s.read(secret) // both files have the old secret: there is no new one yet
+	interrupted := s.read(secret) // both files have the old secret: the new one is not stored yet
 	s.write(previous, interrupted+"\n")
 	if _, _, err := s.command("rotate", "deployer", "--endpoint"); err != nil || s.read(previous) != interrupted || s.read(secret) == interrupted {
 		t.Errorf("after an interruption: %v", err)
